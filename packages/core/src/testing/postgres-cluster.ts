@@ -105,7 +105,7 @@ const KEPT_FOLDER_PREFIX = 'cellar-kept-postgres-';
 
 /**
  * $1 binaries, $2 the cluster's folder, $3 the signal to end the server with, $4 `keep` or `remove`.
- * Prints the server's process id, and `exited` when it ended before it was told to.
+ * Prints the server's process id, and `exited` when it has ended; nobody may be left to read that, hence the ignored SIGPIPE.
  */
 const SUPERVISOR = `
 exec 3<&0
@@ -115,6 +115,7 @@ server=$!
 echo "server $server"
 ( read -r _ <&3; kill -s "$3" "$server" 2>/dev/null ) &
 watcher=$!
+trap '' PIPE
 wait "$server"
 echo exited
 wait "$watcher"
