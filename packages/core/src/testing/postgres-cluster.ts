@@ -364,11 +364,11 @@ async function removeStaleClusters(parent: string): Promise<void> {
     const folder = join(parent, name);
     const supervisor = await readPid(join(folder, 'supervisor.pid'));
     // No such file: a cluster that is just being made, or one of another user that we cannot look into.
-    if (supervisor === undefined || isAlive(supervisor)) continue;
+    if (supervisor === undefined || (await runsFor(folder, supervisor))) continue;
     const server = await readPid(join(folder, 'data', 'postmaster.pid'));
-    if (server !== undefined && isAlive(server) && (await commandLine(server)).includes(folder)) {
+    if (server !== undefined && (await runsFor(folder, server))) {
       process.kill(server, 'SIGQUIT');
-      for (let waited = 0; waited < 100 && isAlive(server); waited++) await delay(50);
+      for (let waited = 0; waited < 100 && (await runsFor(folder, server)); waited++) await delay(50);
     }
     await rm(folder, { recursive: true, force: true }).catch(() => undefined);
   }
@@ -380,17 +380,15 @@ async function readPid(path: string): Promise<number | undefined> {
   return Number.isInteger(pid) && pid > 1 ? pid : undefined;
 }
 
-function isAlive(pid: number): boolean {
+/** Whether that process lives and is the folder's: numbers are used again, and one that nobody has waited for has no command line. */
+async function runsFor(folder: string, pid: number): Promise<boolean> {
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
-}
-
-async function commandLine(pid: number): Promise<string> {
-  return await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => undefined);
+  return commandLine === undefined || commandLine.includes(folder);
 }
 
 async function isExecutable(path: string): Promise<boolean> {
