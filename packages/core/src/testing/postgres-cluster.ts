@@ -73,6 +73,8 @@ export interface ClusterHandle extends ClusterAddress {
     database?: string,
     values?: readonly unknown[],
   ): Promise<Row[]>;
+  /** Holds a lock of that name, across processes, until disposed. */
+  lock(name: string): Promise<AsyncDisposable>;
   /** The server's log so far. */
   log(): Promise<string>;
 }
@@ -143,7 +145,9 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
         unix_socket_directories: folder,
         ...options.settings,
       };
-      const lines = Object.entries(settings).map(([name, value]) => `${name} = '${String(value).replaceAll("'", "''")}'`);
+      const lines = Object.entries(settings).map(
+        ([name, value]) => `${name} = '${String(value).replaceAll("'", "''")}'`,
+      );
       await writeFile(join(folder, 'data', 'postgresql.auto.conf'), `${lines.join('\n')}\n`);
       const address: ClusterAddress = { major, binaries, folder, port, password };
       try {
@@ -178,9 +182,13 @@ export function connectCluster(address: ClusterAddress): ClusterHandle {
     PGDATABASE: database,
     LC_ALL: 'C.UTF-8',
   });
-  const query: ClusterHandle['query'] = async (sql, database = 'postgres', values) => {
+  const connect = async (database: string): Promise<pg.Client> => {
     const client = new pg.Client({ host: folder, port, user: 'postgres', password, database });
     await client.connect();
+    return client;
+  };
+  const query: ClusterHandle['query'] = async (sql, database = 'postgres', values) => {
+    const client = await connect(database);
     try {
       const result: unknown = await client.query(sql, values === undefined ? undefined : [...values]);
       // Several statements give an array of results: the last one's rows are the answer.
@@ -217,6 +225,11 @@ export function connectCluster(address: ClusterAddress): ClusterHandle {
       await runWithInput(join(binaries, 'psql'), [...psqlArguments, '--file=-'], environment(database), sql),
     psqlFile: async (path, database) =>
       await runWithInput(join(binaries, 'psql'), [...psqlArguments, `--file=${path}`], environment(database), ''),
+    lock: async (name) => {
+      const client = await connect('postgres');
+      await client.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [name]);
+      return { [Symbol.asyncDispose]: async () => await client.end() };
+    },
     log: async () => await readFile(join(folder, 'log'), 'utf8'),
   };
 }
@@ -225,7 +238,9 @@ export function connectCluster(address: ClusterAddress): ClusterHandle {
 export async function installedServers(): Promise<{ readonly major: number; readonly folder: string }[]> {
   const found = new Map<number, string>();
   const extra = (process.env['CELLAR_TEST_POSTGRES_BIN'] ?? '').split(delimiter).filter((folder) => folder !== '');
-  const packaged = (await readdir('/usr/lib/postgresql').catch(() => [])).map((name) => `/usr/lib/postgresql/${name}/bin`);
+  const packaged = (await readdir('/usr/lib/postgresql').catch(() => [])).map(
+    (name) => `/usr/lib/postgresql/${name}/bin`,
+  );
   const path = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
   for (const folder of [...extra, ...packaged, ...path]) {
     const binary = join(folder, 'postgres');
@@ -256,7 +271,8 @@ interface Identity {
 async function serverIdentity(): Promise<Identity> {
   if (process.getuid?.() !== 0) return {};
   const line = (await readFile('/etc/passwd', 'utf8')).split('\n').find((entry) => entry.startsWith('postgres:'));
-  if (line === undefined) throw new Error('PostgreSQL does not run as root, and there is no user "postgres" to run it as.');
+  if (line === undefined)
+    throw new Error('PostgreSQL does not run as root, and there is no user "postgres" to run it as.');
   const fields = line.split(':');
   return { uid: Number(fields[2]), gid: Number(fields[3]) };
 }
