@@ -1,0 +1,115 @@
+/**
+ * The main thread's end of one worker: hands it tasks, and turns what it sends into calls of the backup writer,
+ * one message after the other.
+ */
+import { Worker } from 'node:worker_threads';
+import type { DumpTask, PartResult } from '../engine/engine.ts';
+import type { BackupWriter, SegmentWriter } from '../repository/backup-writer.ts';
+import { type FromWorker, fromPlainError, type ToWorker, toPlainError, type WorkerSetup } from './messages.ts';
+
+/** How long an aborted worker may take to end its processes and connections before it is terminated, milliseconds. */
+const ABORT_GRACE_MS = 10_000;
+
+export interface IngestListener {
+  onBytes(entry: string, bytes: number): void;
+  onPart(result: PartResult): void;
+}
+
+export class IngestThread implements AsyncDisposable {
+  readonly #worker: Worker;
+  readonly #writer: BackupWriter;
+  readonly #listener: IngestListener;
+  readonly #signal: AbortSignal;
+  readonly #onAbort: () => void;
+  #segment: { readonly entry: string; readonly writer: SegmentWriter } | undefined;
+  #handled: Promise<void> = Promise.resolve();
+  #task: PromiseWithResolvers<void> | undefined;
+  /** Settled when the worker itself has ended its task: no process or connection of it is left. */
+  #idle: PromiseWithResolvers<void> = Promise.withResolvers();
+  #failure: unknown;
+
+  constructor(setup: WorkerSetup, writer: BackupWriter, listener: IngestListener, signal: AbortSignal) {
+    this.#writer = writer;
+    this.#listener = listener;
+    this.#signal = signal;
+    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: setup });
+    this.#idle.resolve();
+    this.#worker.on('message', (message: FromWorker) => {
+      if (message.type === 'task-end' || message.type === 'failed') this.#idle.resolve();
+      this.#handled = this.#handled.then(() => this.#handle(message)).catch((error: unknown) => this.#fail(error));
+    });
+    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('exit', () => {
+      this.#idle.resolve();
+      this.#fail(new Error('A worker thread ended before its task did.'));
+    });
+    this.#onAbort = () => this.#post({ type: 'abort', reason: toPlainError(signal.reason) });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Runs one task to its end: all its parts are then with the writer. One at a time. */
+  async run(task: DumpTask): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#signal.throwIfAborted();
+    this.#task = Promise.withResolvers();
+    this.#idle = Promise.withResolvers();
+    this.#post({ type: 'task', task });
+    await this.#task.promise;
+  }
+
+  /** Ends the thread. The task in hand, aborted by then, is first given time to end its processes and connections. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#signal.removeEventListener('abort', this.#onAbort);
+    const grace = Promise.withResolvers<void>();
+    const timer = setTimeout(grace.resolve, ABORT_GRACE_MS);
+    await Promise.race([this.#idle.promise, grace.promise]);
+    clearTimeout(timer);
+    this.#worker.removeAllListeners();
+    await this.#worker.terminate();
+  }
+
+  async #handle(message: FromWorker): Promise<void> {
+    switch (message.type) {
+      case 'segment-begin':
+        this.#segment = { entry: message.entry, writer: this.#writer.openSegment(message.entry, message.segment) };
+        return;
+      case 'chunks': {
+        const { entry, writer } = this.#open();
+        const known = await writer.lookup(message.ids, message.lengths, this.#signal);
+        this.#post({ type: 'verdict', known });
+        this.#listener.onBytes(entry, message.bytes);
+        return;
+      }
+      case 'frames':
+        for (const frame of message.frames) await this.#open().writer.append(frame, this.#signal);
+        return;
+      case 'segment-end':
+        await this.#open().writer.finish(this.#signal);
+        this.#segment = undefined;
+        this.#listener.onPart(message.result);
+        return;
+      case 'task-end':
+        this.#task?.resolve();
+        this.#task = undefined;
+        return;
+      case 'failed':
+        this.#fail(fromPlainError(message.error));
+    }
+  }
+
+  #open(): { readonly entry: string; readonly writer: SegmentWriter } {
+    if (this.#segment === undefined) throw new Error('A worker thread sent chunks outside of a segment.');
+    return this.#segment;
+  }
+
+  /** The worker may still be running its task: the caller's abort tells it to stop, and disposal waits for it. */
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    this.#task?.reject(error);
+    this.#task = undefined;
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+}
