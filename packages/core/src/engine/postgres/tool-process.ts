@@ -1,0 +1,266 @@
+/**
+ * One run of a child program with its streams: started in a process group of its own, so that an abort takes its children along;
+ * ended well only with exit code 0; the end of its stderr kept for the message; given up when it is silent for too long.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
+import { CellarError, cancelled, throwIfAborted } from '../../errors.ts';
+import { type Tool, toolBaseEnvironment } from './tools.ts';
+
+export interface ToolRun {
+  readonly tool: Tool;
+  /** Never with a secret: anybody on the machine can read them. */
+  readonly args: readonly string[];
+  /** Merged over `toolBaseEnvironment()`: `toolEnvironment(target)` and more. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Whether `write` will be called. */
+  readonly input: boolean;
+  /** Longest silence while something is awaited of the tool: bytes of its output, or that it takes input. 0: none. */
+  readonly stallTimeoutMs: number;
+}
+
+export interface ToolProcess extends AsyncDisposable {
+  /** The tool's output, to be read once. Ends well only when the tool ended well. An array is valid until the next is asked for. */
+  readonly output: AsyncIterable<Buffer>;
+  /** Gives the tool input, and waits while it is full. When the tool has gone away, throws the reason it gave. */
+  write(bytes: Uint8Array): Promise<void>;
+  endInput(): Promise<void>;
+  /**
+   * Waits for the end; with exit code 0 returns what the tool said on stderr (its last 16 KiB), else throws `tool-failed`.
+   * Output nobody reads is discarded.
+   */
+  finish(): Promise<string>;
+  readonly processId: number;
+}
+
+const STDERR_KEPT = 16 * 1024;
+/** After SIGTERM to the group, before SIGKILL. */
+const GRACE_MS = 2000;
+/** How long what the tool wrote to stderr may take to arrive after its end. */
+const LAST_WORDS_MS = 500;
+
+/** Throws `tool-failed` when the program cannot be started, `cancelled` when the signal is aborted already. */
+export async function startTool(run: ToolRun, signal: AbortSignal): Promise<ToolProcess> {
+  throwIfAborted(signal);
+  const { tool } = run;
+  const child = spawn(tool.path, [...run.args], {
+    detached: true,
+    env: { ...toolBaseEnvironment(), ...run.env },
+    stdio: [run.input ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+    // The folder may be removed while the tool runs, and must not decide what it does.
+    cwd: '/',
+  });
+  const { stdout, stderr: errors } = child;
+  if (stdout === null || errors === null) throw new Error('spawn was asked for pipes and gave none');
+  const stderr = keepTail(errors);
+  const ended = endOf(child, errors);
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve);
+    child.once('error', (cause) =>
+      reject(new CellarError('tool-failed', `${tool.name} could not be started: ${cause.message}.`, { cause })),
+    );
+  });
+
+  let stopReason: CellarError | undefined;
+  const stop = (reason: CellarError) => {
+    stopReason ??= reason;
+    killGroup(child, 'SIGTERM');
+    const timer = setTimeout(() => killGroup(child, 'SIGKILL'), GRACE_MS);
+    void ended.then(() => clearTimeout(timer));
+  };
+  const onAbort = () => stop(cancelled(signal));
+  signal.addEventListener('abort', onAbort, { once: true });
+  void ended.then(() => signal.removeEventListener('abort', onAbort));
+
+  const failure = async (): Promise<CellarError | undefined> => {
+    const { code, signalName } = await ended;
+    if (stopReason !== undefined) return stopReason;
+    return code === 0 ? undefined : toolFailed(tool, code, signalName, stderr());
+  };
+  /** Waits for something of the tool, within the stall limit. */
+  const awaited = async <T>(what: string, promise: Promise<T>): Promise<T> => {
+    if (run.stallTimeoutMs === 0) return await promise;
+    const timer = setTimeout(() => {
+      const seconds = Math.round(run.stallTimeoutMs / 1000);
+      stop(
+        new CellarError('stalled', `${tool.name} ${what} for ${seconds} seconds and was ended.`, {
+          hint: 'Look for a lock or an overloaded server or network; or allow a longer silence.',
+          retryable: true,
+        }),
+      );
+    }, run.stallTimeoutMs);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  child.stdin?.on('error', () => {
+    // EPIPE when the tool has gone: `write` and `finish` tell why it has.
+  });
+
+  return {
+    processId: child.pid ?? 0,
+    output: readOutput(),
+    async write(bytes) {
+      const input = child.stdin;
+      if (input === null) throw new Error('startTool was not asked for input');
+      const written = new Promise<boolean>((resolve) => {
+        if (input.destroyed || !input.writable) return resolve(false);
+        input.write(bytes, (error) => resolve(error === null || error === undefined));
+      });
+      if (!(await awaited('took no input', written))) await throwGone();
+    },
+    async endInput() {
+      const input = child.stdin;
+      if (input === null) return;
+      const closed = new Promise<void>((resolve) => {
+        if (input.destroyed || input.writableFinished) return resolve();
+        input.once('finish', resolve);
+        input.once('close', resolve);
+        input.end();
+      });
+      await awaited('took no input', closed);
+    },
+    async finish() {
+      stdout.resume();
+      const error = await failure();
+      if (error !== undefined) throw error;
+      return stderr();
+    },
+    async [Symbol.asyncDispose]() {
+      if (child.exitCode === null && child.signalCode === null) {
+        stop(new CellarError('cancelled', `${tool.name} was ended because its work is no longer needed.`));
+      }
+      child.stdin?.destroy();
+      stdout.destroy();
+      errors.destroy();
+      await ended;
+    },
+  };
+
+  async function* readOutput(): AsyncGenerator<Buffer> {
+    const stream = stdout;
+    for (;;) {
+      const piece: Buffer | null = stream.read();
+      if (piece !== null) {
+        yield piece;
+      } else if (stream.readableEnded || stream.destroyed) {
+        break;
+      } else {
+        await awaited('sent nothing', readableOrOver(stream));
+      }
+    }
+    const error = await failure();
+    if (error !== undefined) throw error;
+  }
+
+  async function throwGone(): Promise<never> {
+    const error = await failure();
+    throw (
+      error ??
+      new CellarError('tool-failed', `${tool.name} ended before it had read all of its input.${said(stderr())}`)
+    );
+  }
+}
+
+/** Runs a program to its end and returns its whole output: for answers known to be small. */
+export async function runTool(
+  run: ToolRun,
+  signal: AbortSignal,
+): Promise<{ readonly output: Buffer; readonly stderr: string }> {
+  await using child = await startTool(run, signal);
+  const pieces: Buffer[] = [];
+  for await (const piece of child.output) pieces.push(Buffer.from(piece));
+  return { output: Buffer.concat(pieces), stderr: await child.finish() };
+}
+
+function readableOrOver(stream: Readable): Promise<void> {
+  return new Promise((resolve) => {
+    const over = () => {
+      stream.off('readable', over);
+      stream.off('end', over);
+      stream.off('close', over);
+      resolve();
+    };
+    stream.on('readable', over);
+    stream.on('end', over);
+    stream.on('close', over);
+  });
+}
+
+interface Ending {
+  readonly code: number | null;
+  readonly signalName: NodeJS.Signals | null;
+}
+
+/** Not the event `close`: a grandchild that keeps the pipes open must not keep us waiting for long. */
+function endOf(child: ChildProcess, errors: Readable): Promise<Ending> {
+  return new Promise((resolve) => {
+    child.once('exit', (code, signalName) => {
+      const done = () => {
+        clearTimeout(timer);
+        resolve({ code, signalName });
+      };
+      const timer = setTimeout(done, LAST_WORDS_MS);
+      if (errors.closed) done();
+      else errors.once('close', done);
+    });
+    child.once('error', () => resolve({ code: null, signalName: null }));
+  });
+}
+
+/** Ends the tool and whatever it started; the group is gone already when it has ended. */
+function killGroup(child: ChildProcess, name: NodeJS.Signals): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, name);
+  } catch {
+    child.kill(name);
+  }
+}
+
+function keepTail(stream: Readable): () => string {
+  let tail = Buffer.alloc(0);
+  stream.on('data', (piece: Buffer) => {
+    const all = Buffer.concat([tail, piece]);
+    tail = all.length > STDERR_KEPT ? all.subarray(all.length - STDERR_KEPT) : all;
+  });
+  return () => tail.toString('utf8');
+}
+
+function toolFailed(tool: Tool, code: number | null, signalName: NodeJS.Signals | null, stderr: string): CellarError {
+  const how = signalName === null ? `ended with exit code ${code ?? 'unknown'}` : `was killed by ${signalName}`;
+  const { code: errorCode, hint } = meaningOf(stderr);
+  return new CellarError(errorCode, `${tool.name} ${how}.${said(stderr)}`, {
+    ...(hint === undefined ? {} : { hint }),
+    details: { tool: tool.name, exitCode: code, signal: signalName, stderr },
+  });
+}
+
+/** What the tools' messages (in English, by LC_ALL=C) stand for, where a code of its own exists. */
+function meaningOf(stderr: string): { readonly code: CellarError['code']; readonly hint?: string } {
+  if (/canceling statement due to lock timeout|could not obtain lock/.test(stderr)) {
+    return {
+      code: 'database-locked',
+      hint: 'Another session holds a lock: wait for it, end it, or allow a longer lock timeout.',
+    };
+  }
+  if (/password authentication failed|no password supplied|no pg_hba\.conf entry/.test(stderr)) {
+    return { code: 'database-login', hint: 'Check the user and the password in the database URL.' };
+  }
+  if (/permission denied|must be (?:owner|superuser)|query would be affected by row-level security/.test(stderr)) {
+    return { code: 'database-privilege', hint: 'Grant this user the right, or connect as the owner or a superuser.' };
+  }
+  return { code: 'tool-failed' };
+}
+
+function said(stderr: string): string {
+  const lines = stderr
+    .trim()
+    .split('\n')
+    .filter((line) => line !== '');
+  if (lines.length === 0) return '';
+  return ` It said: ${lines.slice(-6).join(' / ')}`;
+}
