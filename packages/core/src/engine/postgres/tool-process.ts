@@ -102,7 +102,7 @@ export async function startTool(run: ToolRun, signal: AbortSignal): Promise<Tool
 
   return {
     processId: child.pid ?? 0,
-    output: readOutput(),
+    output: readOutput(stdout),
     async write(bytes) {
       const input = child.stdin;
       if (input === null) throw new Error('startTool was not asked for input');
@@ -140,8 +140,7 @@ export async function startTool(run: ToolRun, signal: AbortSignal): Promise<Tool
     },
   };
 
-  async function* readOutput(): AsyncGenerator<Buffer> {
-    const stream = stdout;
+  async function* readOutput(stream: Readable): AsyncGenerator<Buffer> {
     for (;;) {
       const piece: Buffer | null = stream.read();
       if (piece !== null) {
