@@ -247,6 +247,8 @@ export interface ScriptLocator {
   /** As the script's own header says it, '' where it does not. */
   readonly serverVersion: string;
   readonly toolVersion: string;
+  /** The encoding its bytes are in, as it sets it (`UTF8`); '' where it does not. */
+  readonly encoding: string;
   /** Always true for a returned locator; kept so that a sidecar says it. */
   readonly complete: true;
 }
