@@ -6,8 +6,14 @@ import { CellarError, cancelled, throwIfAborted } from '../errors.ts';
 import type { ObjectBody, ObjectName, ReadOptions } from './storage.ts';
 
 /** True for a body that can be sent again from the start: bytes, not a stream. */
-export function isReplayable(body: ObjectBody): body is Uint8Array | readonly Uint8Array[] {
+export function isReplayable(body: ObjectBody): body is ReplayableBody {
   return body instanceof Uint8Array || Array.isArray(body);
+}
+
+export type ReplayableBody = Uint8Array | readonly Uint8Array[];
+
+export function sizeOfBytes(body: ReplayableBody): number {
+  return body instanceof Uint8Array ? body.length : body.reduce((sum, { length }) => sum + length, 0);
 }
 
 /**

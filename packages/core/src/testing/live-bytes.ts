@@ -14,6 +14,8 @@ export function liveBufferBytes(): number {
     if (typeof found !== 'function') throw new Error('this runtime offers no garbage collection on demand');
     collect = () => void found();
   }
+  // The first pass may leave buffers to a sweep in the background; the second waits for it.
+  collect();
   collect();
   return process.memoryUsage().arrayBuffers;
 }
