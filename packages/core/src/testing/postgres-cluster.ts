@@ -8,10 +8,10 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, chown, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, chown, copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
@@ -27,6 +27,8 @@ export interface ClusterOptions {
   readonly locale?: string;
   /** Server settings, over the defaults for speed below. */
   readonly settings?: Readonly<Record<string, string | number>>;
+  /** Extensions of one's own, as name → text of their control and SQL files. Nothing is written into the installed server. */
+  readonly extensionFiles?: Readonly<Record<string, string>>;
   /** Keep the folder when the server stops. */
   readonly keep?: boolean;
   /** Where the cluster's folder is made; default: the system's temporary folder. The user `postgres` must be able to reach it. */
@@ -136,6 +138,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   try {
     const password = randomBytes(12).toString('hex');
     await initialise(binaries, folder, password, options, identity);
+    const server = options.extensionFiles ? await extendedServer(binaries, folder, options.extensionFiles) : binaries;
     for (let attempt = 1; ; attempt++) {
       const port = await freePort();
       const settings = {
@@ -151,7 +154,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       await writeFile(join(folder, 'data', 'postgresql.auto.conf'), `${lines.join('\n')}\n`);
       const address: ClusterAddress = { major, binaries, folder, port, password };
       try {
-        return await startServer(address, options.keep ?? false, identity);
+        return await startServer(address, server, options.keep ?? false, identity);
       } catch (error) {
         // Somebody else took the port between our looking for it and the server's binding it.
         if (attempt < 4 && error instanceof Error && /could not (bind|create any TCP)/.test(error.message)) continue;
@@ -308,15 +311,56 @@ async function initialise(
   await rm(passwordFile);
 }
 
-async function startServer(address: ClusterAddress, keep: boolean, identity: Identity): Promise<Cluster> {
-  const { binaries, folder } = address;
+/**
+ * A server looks for extensions relative to its own executable. So this lays out, in the cluster's folder, the installation's tree
+ * again: a copy of the executable, links to everything else, and the extensions' files among the links.
+ * @returns the folder of the executable.
+ */
+async function extendedServer(
+  binaries: string,
+  folder: string,
+  extensionFiles: Readonly<Record<string, string>>,
+): Promise<string> {
+  const config = async (name: string): Promise<string> =>
+    (await run(join(binaries, 'pg_config'), [`--${name}`])).stdout.trim();
+  const [bin, share, libraries] = [await config('bindir'), await config('sharedir'), await config('pkglibdir')];
+  let root = dirname(bin);
+  while (!share.startsWith(`${root}/`) || !libraries.startsWith(`${root}/`)) root = dirname(root);
+  const tree = join(folder, 'installation');
+  const at = (path: string): string => join(tree, relative(root, path));
+  await mkdir(at(bin), { recursive: true });
+  await copyFile(join(binaries, 'postgres'), join(at(bin), 'postgres'));
+  await mkdir(dirname(at(libraries)), { recursive: true });
+  await symlink(libraries, at(libraries));
+  await linkEach(share, at(share), 'extension');
+  await linkEach(join(share, 'extension'), join(at(share), 'extension'));
+  for (const [name, text] of Object.entries(extensionFiles)) {
+    await writeFile(join(at(share), 'extension', name), text);
+  }
+  return at(bin);
+}
+
+async function linkEach(from: string, to: string, except?: string): Promise<void> {
+  await mkdir(to, { recursive: true });
+  for (const name of await readdir(from)) {
+    if (name !== except) await symlink(join(from, name), join(to, name));
+  }
+}
+
+async function startServer(
+  address: ClusterAddress,
+  server: string,
+  keep: boolean,
+  identity: Identity,
+): Promise<Cluster> {
+  const { folder } = address;
   const supervisor = spawn(
     '/bin/sh',
     // A kept cluster is shut down in order; a thrown-away one at once.
-    ['-c', SUPERVISOR, 'cellar-postgres', binaries, folder, keep ? 'INT' : 'QUIT', keep ? 'keep' : 'remove'],
+    ['-c', SUPERVISOR, 'cellar-postgres', server, folder, keep ? 'INT' : 'QUIT', keep ? 'keep' : 'remove'],
     {
       cwd: folder,
-      env: { PATH: `${binaries}:/usr/bin:/bin`, LC_ALL: 'C' },
+      env: { PATH: `${address.binaries}:/usr/bin:/bin`, LC_ALL: 'C' },
       stdio: ['pipe', 'pipe', 'ignore'],
       detached: true,
       ...identity,

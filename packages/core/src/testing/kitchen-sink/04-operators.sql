@@ -1,0 +1,32 @@
+-- Operators, classes and families, casts, conversions, transforms, languages, access methods.
+CREATE FUNCTION public.near(point, point) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <-> $2 < 1';
+CREATE OPERATOR public.=~~= (LEFTARG = point, RIGHTARG = point, FUNCTION = public.near, COMMUTATOR = OPERATOR(public.=~~=), RESTRICT = eqsel, JOIN = eqjoinsel);
+CREATE OPERATOR public.!!! (RIGHTARG = int, FUNCTION = int4um);
+COMMENT ON OPERATOR public.!!! (NONE, int) IS 'prefix';
+CREATE FUNCTION public.reverse_cmp(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp($2, $1)';
+CREATE OPERATOR FAMILY public.reverse_ops USING btree;
+CREATE OPERATOR CLASS public.reverse_int_ops FOR TYPE int USING btree FAMILY public.reverse_ops AS
+  OPERATOR 1 >, OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 public.reverse_cmp(int, int);
+CREATE TABLE public.reversed (n int);
+INSERT INTO public.reversed SELECT generate_series(1, 20);
+CREATE INDEX ON public.reversed (n public.reverse_int_ops);
+CREATE FUNCTION public.mood_number(sales.mood) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT length($1::text) $$;
+CREATE CAST (sales.mood AS int) WITH FUNCTION public.mood_number(sales.mood) AS ASSIGNMENT;
+CREATE CAST (sales.address AS text) WITH INOUT;
+CREATE CAST (int AS public.base_type) WITHOUT FUNCTION AS IMPLICIT;
+CREATE DEFAULT CONVERSION public.latin FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+CREATE FUNCTION public.language_handler() RETURNS language_handler LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler';
+CREATE LANGUAGE ks_language HANDLER public.language_handler;
+CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal), TO SQL WITH FUNCTION int4recv(internal));
+CREATE ACCESS METHOD ks_heap TYPE TABLE HANDLER heap_tableam_handler;
+CREATE TABLE public.other_access_method (a int) USING ks_heap;
+INSERT INTO public.other_access_method VALUES (1), (2);
+CREATE TEXT SEARCH DICTIONARY public.german_stem (TEMPLATE = snowball, language = german, stopwords = german);
+CREATE TEXT SEARCH CONFIGURATION public.ks_search (COPY = simple);
+ALTER TEXT SEARCH CONFIGURATION public.ks_search ALTER MAPPING FOR asciiword, word WITH public.german_stem, simple;
+CREATE TEXT SEARCH PARSER public.ks_parser (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype, HEADLINE = prsd_headline);
+CREATE TEXT SEARCH TEMPLATE public.ks_template (INIT = dsimple_init, LEXIZE = dsimple_lexize);
+COMMENT ON TEXT SEARCH CONFIGURATION public.ks_search IS 'searches';
+CREATE TABLE public.documents (id int PRIMARY KEY, body text, vector tsvector GENERATED ALWAYS AS (to_tsvector('public.ks_search', coalesce(body, ''))) STORED);
+INSERT INTO public.documents VALUES (1, 'Die Häuser und das Bier'), (2, NULL), (3, '');
+CREATE INDEX ON public.documents USING gin (vector);
