@@ -9,7 +9,15 @@
  * in COPY text a newline within a value is written `\n`, so each byte 10 ends a row.
  */
 import { CellarError } from '../../errors.ts';
-import { type ArchiveToc, archiveText, BLOCK_DATA, BLOCK_LARGE_OBJECTS, COPY_TERMINATOR, parseArchiveToc, type TocEntry } from './archive.ts';
+import {
+  type ArchiveToc,
+  archiveText,
+  BLOCK_DATA,
+  BLOCK_LARGE_OBJECTS,
+  COPY_TERMINATOR,
+  parseArchiveToc,
+  type TocEntry,
+} from './archive.ts';
 import { countNewlines } from './newlines.ts';
 
 export interface ArchiveReader {
@@ -91,7 +99,8 @@ async function* readBlocks(input: Input, toc: ArchiveToc): AsyncGenerator<Archiv
     if (!entry.hasData) continue;
     const type = await input.byte(entry);
     const dumpId = await input.int(intSize, entry);
-    if (dumpId !== entry.dumpId) throw malformed(`where the data of ${nameOf(entry)} should be is that of entry ${dumpId}`);
+    if (dumpId !== entry.dumpId)
+      throw malformed(`where the data of ${nameOf(entry)} should be is that of entry ${dumpId}`);
     let counts: BlockCounts | undefined;
     const finished = (found: BlockCounts) => {
       counts = found;
@@ -103,7 +112,9 @@ async function* readBlocks(input: Input, toc: ArchiveToc): AsyncGenerator<Archiv
       entry,
       kind: type === BLOCK_DATA ? 'rows' : 'large-objects',
       bytes:
-        type === BLOCK_DATA ? readRows(input, entry, intSize, finished) : readLargeObjects(input, entry, intSize, finished),
+        type === BLOCK_DATA
+          ? readRows(input, entry, intSize, finished)
+          : readLargeObjects(input, entry, intSize, finished),
       counts() {
         if (counts === undefined) throw new Error('The block has not been read to its end');
         return counts;
@@ -164,9 +175,13 @@ async function* readRows(
   const ready = filled - kept;
   if (ready < 0 || !out.subarray(ready, filled).equals(COPY_TERMINATOR)) {
     if (archiveText(entry.copyStatement) === '') {
-      throw new CellarError('unsupported-format', `The archive holds ${nameOf(entry)} as INSERT statements, which Cellar does not read.`, {
-        hint: 'Make it anew with pg_dump -Fc -Z0 without --inserts, or restore it with pg_restore.',
-      });
+      throw new CellarError(
+        'unsupported-format',
+        `The archive holds ${nameOf(entry)} as INSERT statements, which Cellar does not read.`,
+        {
+          hint: 'Make it anew with pg_dump -Fc -Z0 without --inserts, or restore it with pg_restore.',
+        },
+      );
     }
     throw malformed(`the data of ${nameOf(entry)} lacks its end mark`);
   }

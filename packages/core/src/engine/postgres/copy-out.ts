@@ -49,7 +49,10 @@ export async function openCopyConnection(source: CopySource, signal: AbortSignal
     await connection.query(sessionSettings(source, connection.serverMajor), 'prepare the session');
     await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', 'begin a transaction');
     if (source.snapshotId !== undefined) {
-      await connection.query(`SET TRANSACTION SNAPSHOT '${source.snapshotId.replaceAll("'", "''")}'`, 'take up the snapshot');
+      await connection.query(
+        `SET TRANSACTION SNAPSHOT '${source.snapshotId.replaceAll("'", "''")}'`,
+        'take up the snapshot',
+      );
     }
   } catch (error) {
     await connection[Symbol.asyncDispose]();
@@ -121,7 +124,8 @@ function copyStream(
   return {
     bytes: bytes(),
     rows() {
-      if (!reader.finished || reader.rows === undefined) throw new Error(`The copy of ${title} has not been read to its end`);
+      if (!reader.finished || reader.rows === undefined)
+        throw new Error(`The copy of ${title} has not been read to its end`);
       return reader.rows;
     },
   };
@@ -162,10 +166,14 @@ function waitForMore(
         return;
       }
       done(
-        new CellarError('stalled', `The server sent nothing of ${title} for ${Math.round(stallTimeoutMs / 1000)} seconds.`, {
-          hint: 'Look for an overloaded server or network; or allow a longer silence.',
-          retryable: true,
-        }),
+        new CellarError(
+          'stalled',
+          `The server sent nothing of ${title} for ${Math.round(stallTimeoutMs / 1000)} seconds.`,
+          {
+            hint: 'Look for an overloaded server or network; or allow a longer silence.',
+            retryable: true,
+          },
+        ),
       );
     };
     let timer: NodeJS.Timeout | undefined = stallTimeoutMs > 0 ? setTimeout(check, stallTimeoutMs) : undefined;

@@ -91,7 +91,8 @@ export class CopyReader {
 
   #takeHeader(piece: Buffer, start: number): number {
     let position = start;
-    while (this.#headerFilled < 5 && position < piece.length) this.#header[this.#headerFilled++] = piece[position++] ?? 0;
+    while (this.#headerFilled < 5 && position < piece.length)
+      this.#header[this.#headerFilled++] = piece[position++] ?? 0;
     return position;
   }
 
@@ -185,7 +186,8 @@ export function queryMessage(statement: string): Buffer {
 /** As an error of `pg`, so that all complaints of a server are of one kind. Fields: manual, 55.8. */
 function parseError(body: Buffer): Error {
   const fields = new Map<string, string>();
-  for (const field of body.toString('utf8').split('\0')) if (field !== '') fields.set(field.slice(0, 1), field.slice(1));
+  for (const field of body.toString('utf8').split('\0'))
+    if (field !== '') fields.set(field.slice(0, 1), field.slice(1));
   const error = new pg.DatabaseError(fields.get('M') ?? 'the server complained without words', body.length, 'error');
   error.severity = fields.get('V') ?? fields.get('S') ?? 'ERROR';
   error.code = fields.get('C') ?? 'XX000';

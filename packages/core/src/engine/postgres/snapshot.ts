@@ -181,7 +181,10 @@ async function lockedError(
         : `Wait for that session, end it with SELECT pg_terminate_backend(${holder['pid'] ?? '?'}), or allow a longer lock timeout.`,
     retryable: true,
     cause,
-    details: { tables: [...new Set(holders.map((row) => row['name']))], sessions: holders.map((row) => Number(row['pid'])) },
+    details: {
+      tables: [...new Set(holders.map((row) => row['name']))],
+      sessions: holders.map((row) => Number(row['pid'])),
+    },
   });
 }
 
@@ -195,14 +198,20 @@ function refuseUnreadable(tables: readonly SourceTable[]): void {
   }
   const hidden = tables.filter((table) => table.withData && table.rowsHidden);
   if (hidden.length > 0) {
-    throw new CellarError('database-privilege', `Row security would hide rows of ${someNames(hidden)} from this user.`, {
-      hint: 'Connect as a user with BYPASSRLS, a superuser, or the owner (without FORCE ROW LEVEL SECURITY); or leave the rows out with a filter.',
-      details: { tables: hidden.map((table) => table.qualifiedName) },
-    });
+    throw new CellarError(
+      'database-privilege',
+      `Row security would hide rows of ${someNames(hidden)} from this user.`,
+      {
+        hint: 'Connect as a user with BYPASSRLS, a superuser, or the owner (without FORCE ROW LEVEL SECURITY); or leave the rows out with a filter.',
+        details: { tables: hidden.map((table) => table.qualifiedName) },
+      },
+    );
   }
 }
 
 export function someNames(tables: readonly SourceTable[]): string {
   const shown = tables.slice(0, 5).map((table) => table.qualifiedName);
-  return tables.length > shown.length ? `${shown.join(', ')} and ${tables.length - shown.length} more` : shown.join(', ');
+  return tables.length > shown.length
+    ? `${shown.join(', ')} and ${tables.length - shown.length} more`
+    : shown.join(', ');
 }

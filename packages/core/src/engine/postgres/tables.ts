@@ -27,6 +27,8 @@ export interface SourceTable {
   readonly columns: string;
   /** pg_dump's `COPY … FROM stdin;` statement in the database's encoding, as base64. */
   readonly copyStatement: string;
+  /** Belongs to an extension: only its rows are dumped, where the extension's configuration says so. */
+  readonly ofExtension: boolean;
   /** Cellar's own COPY gives the bytes that pg_dump would. */
   readonly copiable: boolean;
   /** Ranges of row addresses can be read apart. */
@@ -59,6 +61,7 @@ export async function listTables(connection: Connection, filters: DumpFilters): 
       estimatedRows: Math.max(0, Number(row['estimated_rows'])),
       columns,
       copyStatement: (row['copy_statement'] ?? '').replaceAll('\n', ''),
+      ofExtension: flag('of_extension'),
       copiable,
       splittable: copiable && flag('splittable'),
     };
@@ -70,7 +73,8 @@ function tablesQuery(major: number, filters: DumpFilters, values: string[]): str
     values.push(text);
     return `$${values.length}::text`;
   };
-  const schemaFits = (pattern: string): string => `n.nspname OPERATOR(pg_catalog.~) ${bind(parseSchemaPattern(pattern))} COLLATE pg_catalog."default"`;
+  const schemaFits = (pattern: string): string =>
+    `n.nspname OPERATOR(pg_catalog.~) ${bind(parseSchemaPattern(pattern))} COLLATE pg_catalog."default"`;
   const tableFits = (pattern: string): string => {
     const { schema, name }: NamePattern = parseTablePattern(pattern);
     const scope =
@@ -116,6 +120,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
   a.columns,
   pg_catalog.encode(pg_catalog.convert_to(
     pg_catalog.format(E'COPY %I.%I (%s) FROM stdin;\\n', n.nspname, c.relname, a.columns), pg_catalog.getdatabaseencoding()), 'base64') AS copy_statement,
+  e.objid IS NOT NULL AS of_extension,
   c.relkind = 'r' AND e.objid IS NULL AND configuration.relid IS NULL AND unsafe.relid IS NULL
     AND (pg_catalog.getdatabaseencoding() = 'UTF8' OR (n.nspname || c.relname || a.columns) !~ '[^\\x01-\\x7f]') AS copiable,
   ${major >= 14} AND am.amname = 'heap' AS splittable
