@@ -1,0 +1,239 @@
+/**
+ * Fills a new, empty database that nobody else uses from a backup, and compares it: the part that swap and new share.
+ *
+ *   pre-data ─▶ rows on N connections ─▶ sequences, large objects ─▶ post-data -j N ─▶ privileges ─▶ materialized views
+ *     ─▶ event triggers ─▶ counts (digests), ANALYZE
+ */
+import { totalmem } from 'node:os';
+import { CellarError, isCellarError } from '../../errors.ts';
+import type { RestoredTable, RestoreOptions, RestoreReport } from '../engine.ts';
+import { archiveText, type TocEntry } from './archive.ts';
+import { type Connection, connect } from './connection.ts';
+import { type DefinitionOptions, type DefinitionPhase, type DefinitionPlan, planDefinitions, restoreDefinitions } from './definitions.ts';
+import { digestRestored } from './digest-restored.ts';
+import { inParallel } from './in-parallel.ts';
+import { loadLargeObjects } from './large-objects-in.ts';
+import { type LoadOptions, loadRows, loadSessionSql, type StoredDigests } from './load.ts';
+import type { Phases } from './phases.ts';
+import { watchForLocks } from './restore-watch.ts';
+import type { StoredArchive, StoredRows } from './stored-archive.ts';
+import type { Target } from './target.ts';
+import { findTool } from './tools.ts';
+import {
+  type CheckedTable,
+  checkedTables,
+  checkSequencesAndObjects,
+  compareDigests,
+  countTable,
+  restoredTable,
+  rowsBefore,
+  storedDigest,
+  tablesToAnalyze,
+  tellTable,
+} from './verify-restored.ts';
+
+export interface FillSelection {
+  readonly isChosen: (entry: TocEntry) => boolean;
+  readonly rows: readonly StoredRows[];
+  readonly largeObjects: boolean;
+}
+
+export async function fillDatabase(
+  scratch: Target,
+  stored: StoredArchive,
+  options: RestoreOptions,
+  phases: Phases,
+  signal: AbortSignal,
+  selection: FillSelection = { isChosen: () => true, rows: stored.rows, largeObjects: true },
+): Promise<{ readonly tables: RestoreReport['tables']; readonly warnings: readonly string[] }> {
+  const withRows = options.content !== 'schema';
+  const plan = planDefinitions(stored, (entry) => selection.isChosen(entry) && (withRows || !isData(entry)));
+  const definition = await definitionOptions(scratch, options, signal);
+  const warnings: string[] = [];
+  const define = async (phase: DefinitionPhase, jobs: number) => {
+    const entries = plan[phase];
+    if (entries.length === 0) return;
+    const said = await phases.run(phase, async () => {
+      await using watch = await watchForLocks(scratch, options.stallTimeoutMs, signal);
+      return await restoreDefinitions(scratch, stored, entries, { ...definition, jobs }, watch.signal);
+    });
+    warnings.push(...warningsOf(said));
+  };
+
+  await define('pre-data', 1);
+  const before = withRows ? await extensionRows(scratch, selection.rows, signal) : new Map<string, number>();
+  const digests = withRows ? await fillRows(scratch, stored, options, phases, signal, selection.rows) : new Map();
+  await define('data', 1);
+  if (withRows && selection.largeObjects && stored.largeObjects.length > 0) {
+    await phases.run('large-objects', async () => await fillLargeObjects(scratch, stored, phases, signal));
+  }
+  await define('post-data', options.jobs);
+  await define('privileges', 1);
+  if (withRows) await define('materialized-views', 1);
+  await define('event-triggers', 1);
+  if (!withRows) return { tables: [], warnings };
+  const tables = await phases.run('compare', async () => await compare(scratch, stored, options, phases, { digests, before }, plan, selection, signal));
+  warnings.push(...(await phases.run('analyze', async () => await analyze(scratch, options.jobs, signal))));
+  return { tables, warnings };
+}
+
+function isData(entry: TocEntry): boolean {
+  return ['SEQUENCE SET', 'BLOB', 'BLOB METADATA'].includes(archiveText(entry.description)) || archiveText(entry.tag).startsWith('LARGE OBJECT');
+}
+
+async function extensionRows(
+  scratch: Target,
+  rows: readonly StoredRows[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, number>> {
+  await using connection = await connect(scratch, signal);
+  return await rowsBefore(connection, rows);
+}
+
+async function fillRows(
+  scratch: Target,
+  stored: StoredArchive,
+  options: RestoreOptions,
+  phases: Phases,
+  signal: AbortSignal,
+  rows: readonly StoredRows[],
+): Promise<StoredDigests> {
+  const load: LoadOptions = {
+    jobs: options.jobs,
+    stallTimeoutMs: options.stallTimeoutMs,
+    digest: options.prove,
+    fresh: true,
+  };
+  return await phases.run('load', async () => await loadRows(scratch, stored, rows, load, phases.onProgress, signal));
+}
+
+async function fillLargeObjects(scratch: Target, stored: StoredArchive, phases: Phases, signal: AbortSignal): Promise<void> {
+  await using connection = await connect(scratch, signal);
+  await connection.query(loadSessionSql(connection.serverMajor), 'prepare the session');
+  await fillLargeObjectsOn(connection, stored, phases, signal);
+}
+
+/** On a connection of the caller's, in its transaction if there is one. Throws `mismatch` when fewer came than the backup holds. */
+export async function fillLargeObjectsOn(
+  connection: Connection,
+  stored: StoredArchive,
+  phases: Phases,
+  signal: AbortSignal,
+): Promise<void> {
+  let written = 0;
+  for (const { entry, dataEntries } of stored.largeObjects) {
+    const { objects } = await loadLargeObjects(
+      connection,
+      stored.toc.header,
+      dataEntries.length,
+      stored.contents.open(entry, signal),
+      (count) => {
+        written += count;
+        phases.onProgress({ phase: 'large-objects', item: entry.name, bytes: written });
+      },
+      signal,
+    );
+    if (entry.rows !== undefined && objects !== entry.rows) {
+      throw new CellarError('mismatch', `${objects} large objects were written, but the backup holds ${entry.rows}.`, {
+        hint: 'Nothing was replaced. Run `cellar verify` on the backup.',
+      });
+    }
+  }
+}
+
+async function compare(
+  scratch: Target,
+  stored: StoredArchive,
+  options: RestoreOptions,
+  phases: Phases,
+  known: { readonly digests: StoredDigests; readonly before: ReadonlyMap<string, number> },
+  plan: DefinitionPlan,
+  selection: FillSelection,
+  signal: AbortSignal,
+): Promise<readonly RestoredTable[]> {
+  const open = async (own: AbortSignal) => {
+    const connection = await connect(scratch, own);
+    await connection.query(loadSessionSql(connection.serverMajor), 'prepare the session');
+    return connection;
+  };
+  await using connection = await open(signal);
+  const checked = await checkedTables(connection, selection.rows);
+  const results = new Map<CheckedTable, RestoredTable>();
+  await inParallel(bySize(checked), options.jobs, open, signal, async (own, table, ownSignal) => {
+    const rows = await countTable(own, table, known.before);
+    const digest = options.prove ? storedDigest(table, known.digests) : undefined;
+    const restored = digest === undefined ? undefined : await digestRestored(scratch, stored, table, options.stallTimeoutMs, ownSignal);
+    if (digest !== undefined && restored !== undefined) compareDigests(table.table, digest, restored);
+    results.set(table, restoredTable(table, rows, restored));
+    tellTable(phases.onProgress, 'compare', results.size, checked.length, table.table);
+  });
+  const included = new Set(plan.data);
+  await checkSequencesAndObjects(
+    connection,
+    stored,
+    (index) => included.has(stored.toc.entries[index] as TocEntry),
+    selection.largeObjects ? expectedObjects(stored) : undefined,
+  );
+  return checked.flatMap((table) => results.get(table) ?? []);
+}
+
+/** undefined where the backup does not tell how many it holds. */
+export function expectedObjects(stored: StoredArchive): number | undefined {
+  const counts = stored.largeObjects.map(({ entry }) => entry.rows);
+  return counts.every((count) => count !== undefined) ? counts.reduce<number>((sum, count) => sum + (count ?? 0), 0) : undefined;
+}
+
+function bySize(tables: readonly CheckedTable[]): readonly CheckedTable[] {
+  const size = ({ stored }: CheckedTable) => stored.reduce((sum, each) => sum + (each.size ?? each.expectedRows * 64), 0);
+  return tables.toSorted((a, b) => size(b) - size(a));
+}
+
+/** Returns warnings: statistics are no part of the backup, so their failure is none of the restore's. */
+async function analyze(scratch: Target, jobs: number, signal: AbortSignal): Promise<readonly string[]> {
+  await using connection = await connect(scratch, signal);
+  const names = await tablesToAnalyze(connection);
+  const open = async (own: AbortSignal) => await connect(scratch, own);
+  const warnings: string[] = [];
+  await inParallel(names, jobs, open, signal, async (own, name) => {
+    try {
+      await own.query(`ANALYZE ${name}`, `analyze ${name}`);
+    } catch (error) {
+      if (!isCellarError(error) || own.lost.aborted) throw error;
+      warnings.push(error.message);
+    }
+  });
+  return warnings;
+}
+
+export async function definitionOptions(
+  target: Target,
+  options: Pick<RestoreOptions, 'owners' | 'privileges' | 'jobs'>,
+  signal: AbortSignal,
+): Promise<DefinitionOptions> {
+  await using connection = await connect(target, signal);
+  const [row] = await connection.query(
+    `SELECT setting::int / 1024 AS mb FROM pg_settings WHERE name = 'maintenance_work_mem'`,
+    'read the settings of the server',
+  );
+  return {
+    // The target's own major: a newer one sets what an older server refuses.
+    pgRestore: await findTool('pg_restore', connection.serverMajor, signal),
+    owners: options.owners,
+    privileges: options.privileges,
+    jobs: 1,
+    maintenanceMemoryMb: maintenanceMemory(target.host, Number(row?.['mb']), options.jobs),
+  };
+}
+
+/** Each job may build one index: together they take an eighth of the memory of this machine, or half a gibibyte of one unknown. */
+function maintenanceMemory(host: string, current: number, jobs: number): number {
+  const isHere = host.startsWith('/') || host === 'localhost' || host === '::1' || host.startsWith('127.');
+  const budget = isHere ? totalmem() / 1024 / 1024 / 8 : 512;
+  return Math.max(current, Math.min(1024, Math.floor(budget / jobs)));
+}
+
+/** pg_restore's own warnings; anything else it says with exit code 0 is progress. */
+function warningsOf(said: string): readonly string[] {
+  return said.split('\n').filter((line) => /^pg_restore: warning:/.test(line)).map((line) => line.replace('pg_restore: warning: ', ''));
+}
+
