@@ -11,8 +11,9 @@ import { throwIfAborted } from '../../errors.ts';
 import { alreadyThere, piecesOf } from '../body.ts';
 import type { ObjectBody, ObjectName } from '../storage.ts';
 import { fileError, isAbsence, systemCode } from './file-errors.ts';
+import { isDead, ownMark } from './writer-mark.ts';
 
-/** An unfinished file that nobody has written to for this long was left behind by a crash. */
+/** An unfinished file that nobody has written to for this long was left behind by a crash, wherever its writer ran. */
 const STALE_MS = 24 * 60 * 60 * 1000;
 /** Smaller pieces are gathered up to this size before they are written, bytes. */
 const GATHER = 256 * 1024;
@@ -33,7 +34,7 @@ export async function writeDurably(
   body: ObjectBody,
   signal: AbortSignal,
 ): Promise<WrittenFile> {
-  const temporary = join(unfinished, randomUUID());
+  const temporary = await temporaryPath(unfinished);
   const doing = `write object ${name}`;
   const handle = await open(temporary, 'wx', 0o600).catch((error: unknown) => {
     throw fileError(error, doing, temporary);
@@ -149,13 +150,14 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Removes what crashed writers left behind, judged by the file system's own clock. */
+/** Removes what crashed writers left behind: known to be dead, or silent for long by the file system's own clock. */
 export async function removeStale(unfinished: string): Promise<void> {
   const now = (await fileSystemTime(unfinished)).getTime();
   for (const file of await readdir(unfinished)) {
     const path = join(unfinished, file);
     try {
-      if (now - (await lstat(path)).mtimeMs > STALE_MS) await unlink(path);
+      const mark = file.includes('_') ? file.slice(0, file.indexOf('_')) : '';
+      if (now - (await lstat(path)).mtimeMs > STALE_MS || (await isDead(mark))) await unlink(path);
     } catch (error) {
       // Another writer may have finished or cleaned it in the meantime; and what may not be removed does no harm to a backup.
       if (!isAbsence(error) && !['EACCES', 'EPERM', 'EISDIR'].includes(systemCode(error))) throw error;
@@ -165,7 +167,7 @@ export async function removeStale(unfinished: string): Promise<void> {
 
 /** The clock that sets the times of files in `folder`: on a network share that of its server. */
 export async function fileSystemTime(folder: string): Promise<Date> {
-  const path = join(folder, randomUUID());
+  const path = await temporaryPath(folder);
   const handle = await open(path, 'wx', 0o600);
   try {
     return (await handle.stat()).mtime;
@@ -173,4 +175,9 @@ export async function fileSystemTime(folder: string): Promise<Date> {
     await handle.close();
     await unlink(path);
   }
+}
+
+async function temporaryPath(folder: string): Promise<string> {
+  const mark = await ownMark();
+  return join(folder, mark === undefined ? randomUUID() : `${mark}_${randomUUID()}`);
 }

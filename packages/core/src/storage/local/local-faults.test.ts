@@ -21,6 +21,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseObjectName, type Storage } from '../storage.ts';
 import { openLocalStorage } from './local-storage.ts';
+import { ownMark } from './writer-mark.ts';
 
 const { signal } = new AbortController();
 const MIB = 1024 * 1024;
@@ -179,27 +180,38 @@ describe('what is written', () => {
     expect(await unfinished()).toEqual([]);
   });
 
-  test('a writer that is killed leaves nothing that is listed, and its unfinished file goes after a day', async () => {
+  test('a writer that is killed leaves nothing that is listed, and the next writer clears its unfinished file', async () => {
     const storage = await openLocalStorage(root);
     await storage.put(parseObjectName('packs/before'), Buffer.from('x'), { signal });
     const writer = spawn(process.execPath, ['--input-type=module', '-e', WRITE_WITHOUT_END, HERE, root], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     await once(writer.stdout, 'data');
-    writer.kill('SIGKILL');
-    await once(writer, 'exit');
-    expect(await namesOf(storage)).toEqual(['packs/before']);
     const [left] = await unfinished();
-    if (left === undefined) throw new Error('the writer was not in the middle of its file');
-    const path = join(root, '.cellar-tmp', left);
-    expect((await lstat(path)).size).toBeGreaterThan(MIB);
-
-    // Another writer may still be at it: young files stay.
+    // Alive, it is left in peace.
     await (await openLocalStorage(root)).put(A, Buffer.from('x'), { signal });
     expect(await unfinished()).toEqual([left]);
-    const old = new Date(Date.now() - 25 * 60 * 60 * 1000);
-    await utimes(path, old, old);
+    writer.kill('SIGKILL');
+    await once(writer, 'exit');
+    expect((await lstat(join(root, '.cellar-tmp', left ?? ''))).size).toBeGreaterThan(MIB);
+    expect(await namesOf(storage)).toEqual(['packs/a', 'packs/before']);
     await (await openLocalStorage(root)).put(parseObjectName('packs/b'), Buffer.from('x'), { signal });
+    expect(await unfinished()).toEqual([]);
+  });
+
+  test('unfinished files of writers elsewhere stay for a day, then they go', async () => {
+    await (await openLocalStorage(root)).put(A, Buffer.from('x'), { signal });
+    const mine = await ownMark();
+    const elsewhere = `0123456789abcdef-${process.pid}-1_a`;
+    // On this machine, but a number that was given to another process since: to this one.
+    const before = `${mine?.split('-').slice(0, 2).join('-')}-1_b`;
+    const files = [elsewhere, 'no mark', '_', `${mine}_c`];
+    for (const file of [before, ...files]) await writeFile(join(root, '.cellar-tmp', file), 'x');
+    await (await openLocalStorage(root)).put(parseObjectName('packs/b'), Buffer.from('x'), { signal });
+    expect((await unfinished()).sort()).toEqual((mine === undefined ? [before, ...files] : files).sort());
+    const old = new Date(Date.now() - 25 * 60 * 60 * 1000);
+    for (const file of await unfinished()) await utimes(join(root, '.cellar-tmp', file), old, old);
+    await (await openLocalStorage(root)).put(parseObjectName('packs/c'), Buffer.from('x'), { signal });
     expect(await unfinished()).toEqual([]);
   });
 

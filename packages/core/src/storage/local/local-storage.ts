@@ -1,7 +1,7 @@
 /**
  * A storage in a local folder (or a mounted share): one file per object, the object's name is its path below the folder.
  * Files are made with mode 0600 and folders with 0700. Objects are linked into place when they are whole and synced, so a crash
- * leaves at most an unfinished file in `.cellar-tmp`, which no listing shows and which is removed after a day.
+ * leaves at most an unfinished file in `.cellar-tmp`, which no listing shows and which the next writer removes.
  *
  * A name cannot be an object and a folder at once: with an object `a`, `a/b` is a `conflict`.
  * Symbolic links below the folder are not followed; see `local-root.ts`, also for what a missing folder means.
@@ -110,7 +110,10 @@ class LocalStorage implements Storage {
     }
   }
 
-  /** Where we may not write, nothing of ours is new, and this machine's clock is as good as any. */
+  /**
+   * Where nothing can be written this machine's clock must do: nothing there is new, and a full disk must not stand in the way of
+   * making room on it.
+   */
   async now({ signal }: SignalOption): Promise<Date> {
     throwIfAborted(signal);
     if (!(await this.#root.exists())) return new Date();
@@ -118,7 +121,7 @@ class LocalStorage implements Storage {
       return await fileSystemTime(await this.#unfinished());
     } catch (error) {
       const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-      if (['EACCES', 'EPERM', 'EROFS'].includes(systemCode(cause))) return new Date();
+      if (['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT'].includes(systemCode(cause))) return new Date();
       throw fileError(error, 'read the clock of the file system', this.#root.path);
     }
   }
