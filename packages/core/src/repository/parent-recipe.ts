@@ -1,0 +1,134 @@
+/**
+ * The recipe of an entry in the parent backup, as a writer looks chunks up in it: in memory that does not grow with the entry.
+ *
+ * Two halves of the recipe are in memory. A dump repeats its predecessor, so matches move along: once they come from the far half, the
+ * near one is dropped and the next is loaded. When nothing matches for long (a large range was deleted or inserted), the far half
+ * roams over the rest of the recipe until something matches again.
+ *
+ *   recipe  │ page │ page │ page │ page │ page │ page │ …
+ *            ╰──── near ────╯╰──── far ────╯
+ */
+import type { StoredSegment } from './backup-manifest.ts';
+import { ChunkIndex } from './chunk-index.ts';
+import { MAX_REFS } from './page.ts';
+import type { ChunkPlace, ChunkRef } from './place.ts';
+import { rootRefs } from './recipe.ts';
+
+/** Pages of a half: some 128 Ki chunks, 4 GiB of the entry. */
+const HALF_PAGES = 128;
+const HALF_CHUNKS = HALF_PAGES * 2048;
+/** Matches in the far half before it becomes the near one: one alone may be a repeated chunk. */
+const FAR_MATCHES = 16;
+/** Chunks in a row without a match before the far half roams: some 32 MiB of new bytes. */
+const LOST_AFTER = 1024;
+
+/** Loads the refs of one page of a recipe. */
+export type LoadPages = (pages: readonly ChunkRef[], signal: AbortSignal) => AsyncIterable<readonly ChunkRef[]>;
+
+/** An entry's recipe, page by page; refs in the manifest itself are a page that needs no loading. */
+type Step = { readonly refs: readonly ChunkRef[] } | { readonly page: ChunkRef };
+
+export class ParentRecipe {
+  readonly #steps: readonly Step[];
+  readonly #load: LoadPages;
+  readonly #usable: (packId: string) => boolean;
+  readonly #pages: ChunkIndex;
+  #near = new ChunkIndex(0);
+  #far = new ChunkIndex(0);
+  #farFrom = 0;
+  #loaded = false;
+  #farMatches = 0;
+  #misses = 0;
+
+  /**
+   * @param object the parent's manifest, for errors.
+   * @param segment where the looked-up stream probably begins: its ordinal in the entry.
+   * @param usable whether chunks in a pack may be reused.
+   */
+  constructor(
+    object: string,
+    segments: readonly StoredSegment[],
+    segment: number,
+    load: LoadPages,
+    usable: (packId: string) => boolean,
+  ) {
+    const steps: Step[] = [];
+    const pages: ChunkRef[] = [];
+    segments.forEach((stored, ordinal) => {
+      if (ordinal === segment) this.#farFrom = steps.length;
+      const refs = rootRefs(object, stored);
+      if (stored.level === 1) {
+        for (const page of refs) steps.push({ page });
+        pages.push(...refs);
+      } else {
+        for (let i = 0; i < refs.length; i += MAX_REFS) steps.push({ refs: refs.slice(i, i + MAX_REFS) });
+      }
+    });
+    this.#steps = steps;
+    this.#load = load;
+    this.#usable = usable;
+    this.#pages = new ChunkIndex(pages.length);
+    this.#addAll(this.#pages, pages);
+  }
+
+  /** Where a page of the recipe with this id is stored. */
+  findPage(id: Uint8Array, length: number): ChunkPlace | undefined {
+    return this.#pages.find(id, 0, length);
+  }
+
+  /** To be called before every batch of lookups: loads what the next ones will probably need. */
+  async prepare(signal: AbortSignal): Promise<void> {
+    if (!this.#loaded) {
+      this.#loaded = true;
+      this.#near = await this.#half(this.#farFrom, signal);
+      if (this.#steps.length > HALF_PAGES) await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
+    } else if (this.#steps.length > 2 * HALF_PAGES) {
+      if (this.#farMatches >= FAR_MATCHES) {
+        this.#near = this.#far;
+        await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
+      } else if (this.#misses >= LOST_AFTER) {
+        await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
+      }
+    }
+  }
+
+  find(ids: Uint8Array, at: number, length: number): ChunkPlace | undefined {
+    const near = this.#near.find(ids, at, length);
+    const found = near ?? this.#far.find(ids, at, length);
+    if (found === undefined) {
+      this.#misses++;
+    } else {
+      this.#misses = 0;
+      if (near === undefined) this.#farMatches++;
+    }
+    return found;
+  }
+
+  async #loadFar(from: number, signal: AbortSignal): Promise<void> {
+    this.#farFrom = from % this.#steps.length;
+    this.#farMatches = 0;
+    this.#misses = 0;
+    this.#far = new ChunkIndex(0);
+    this.#far = await this.#half(this.#farFrom, signal);
+  }
+
+  /** `HALF_PAGES` steps from one on, past the end again from the first: a later segment's chunks may have moved into an earlier one. */
+  async #half(from: number, signal: AbortSignal): Promise<ChunkIndex> {
+    const index = new ChunkIndex(HALF_CHUNKS);
+    const pages: ChunkRef[] = [];
+    for (let i = 0; i < Math.min(HALF_PAGES, this.#steps.length); i++) {
+      const step = this.#steps[(from + i) % this.#steps.length];
+      if (step === undefined) continue;
+      if ('refs' in step) this.#addAll(index, step.refs);
+      else if (this.#usable(step.page.frame.packId)) pages.push(step.page);
+    }
+    for await (const refs of this.#load(pages, signal)) this.#addAll(index, refs);
+    return index;
+  }
+
+  #addAll(index: ChunkIndex, refs: readonly ChunkRef[]): void {
+    for (const { id, length, frame, offset } of refs) {
+      if (this.#usable(frame.packId)) index.add(id, length, frame, offset);
+    }
+  }
+}
