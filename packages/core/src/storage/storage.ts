@@ -31,7 +31,10 @@ export interface SignalOption {
   readonly signal: AbortSignal;
 }
 
-/** What a stored object is made from. Bytes can be sent again on a retry; a stream cannot, so `retry` leaves it alone. */
+/**
+ * What a stored object is made from. Bytes can be sent again on a retry; a stream cannot, so `retry` leaves it alone. A piece of a
+ * stream is not looked at any more once the next one is asked for.
+ */
 export type ObjectBody = Uint8Array | readonly Uint8Array[] | AsyncIterable<Uint8Array>;
 
 export interface StorageCapabilities {
@@ -46,11 +49,15 @@ export interface Storage extends AsyncDisposable {
 
   /**
    * Writes a whole object. It becomes visible at once and durable, or not at all: an abort, an error of the body or a crash leaves
-   * nothing that is listed. Fails with `conflict` when the name exists and the storage can tell.
+   * nothing that is listed. Fails with `conflict` when the name exists and the storage can tell. No name may continue another one
+   * after a `/` (`a` and `a/b`): some storages keep both, in others they conflict.
    */
   put(name: ObjectName, body: ObjectBody, options: WriteOptions): Promise<StoredObject>;
 
-  /** Streams the object's bytes. `not-found` only for a confirmed absence; a stream that ends early is an error. */
+  /**
+   * Streams the object's bytes; the arrays are the caller's to keep. `not-found` only for a confirmed absence; a stream that ends
+   * early is an error.
+   */
   get(name: ObjectName, options: ReadOptions): AsyncIterable<Uint8Array>;
 
   /** All objects whose names start with `prefix` (`''` for all), in no promised order; foreign names that are not valid are skipped. */

@@ -10,8 +10,9 @@
  * - A put is atomic: it applies or does not. What tears is the knowledge about it: an answer that is lost, a listing that is stale.
  */
 import { CellarError, throwIfAborted } from '../errors.ts';
-import { alreadyThere, notThere, piecesOf, spanOf } from '../storage/body.ts';
+import { notThere, piecesOf, spanOf } from '../storage/body.ts';
 import type { ObjectName, ReadOptions, SignalOption, Storage, StoredObject, WriteOptions } from '../storage/storage.ts';
+import { SimulatedObjects, type SimulatedObjectsOptions, storedObject } from './simulated-objects.ts';
 
 export type OperationKind = 'put' | 'get' | 'list' | 'stat' | 'delete' | 'now';
 
@@ -37,28 +38,7 @@ export interface Fault {
   readonly bytes?: number;
 }
 
-export interface Staleness {
-  /** Changes (puts and deletes, of everybody) younger than this may not be seen yet, by the storage's clock. */
-  readonly windowMs: number;
-  /** `worst`: none of them is. `random`: each view decides anew for every object, by the seed. */
-  readonly pick: 'worst' | 'random';
-  /** What may be stale: listings only (get and stat see the present), or get and stat as well. An exclusive create never is. */
-  readonly what: 'listings' | 'everything';
-}
-
-export interface SimulatedStorageOptions {
-  /** The storage's clock at the start. Default 2024-11-08T12:00:00Z. */
-  readonly start?: Date;
-  /** Default true. False: a put of a name that exists replaces the object, as on storages without conditional writes. */
-  readonly exclusiveCreate?: boolean;
-  /** Default: nothing is stale. */
-  readonly staleness?: Staleness;
-  /** A put that would make the objects larger than this in all fails with `storage-full`. Default: no limit. */
-  readonly capacityBytes?: number;
-  /** Objects per page of a listing; other clients' changes may fall between two pages. Default: one page, one instant. */
-  readonly listPage?: number;
-  /** For `random` staleness. Default 1. */
-  readonly seed?: number;
+export interface SimulatedStorageOptions extends SimulatedObjectsOptions {
   /** Awaited before each operation takes effect. What it throws, the operation throws. */
   readonly beforeOperation?: (operation: Operation) => Promise<void> | void;
 }
@@ -80,12 +60,6 @@ export class SimulatedCrash extends CellarError {
   }
 }
 
-interface Version {
-  readonly at: number;
-  /** Undefined: deleted. */
-  bytes: Buffer | undefined;
-}
-
 interface Client {
   readonly name: string;
   readonly faults: Fault[];
@@ -94,28 +68,16 @@ interface Client {
   crashed: boolean;
 }
 
-export class SimulatedStorage {
+export class SimulatedStorage extends SimulatedObjects {
   /** Every operation that was begun, in order. */
   readonly log: Operation[] = [];
   /** May be set anew between the phases of a test. */
   beforeOperation: ((operation: Operation) => Promise<void> | void) | undefined;
-  capacityBytes: number;
-  staleness: Staleness | undefined;
-  readonly #exclusiveCreate: boolean;
-  readonly #listPage: number;
-  readonly #versions = new Map<ObjectName, Version[]>();
   readonly #clients = new Map<string, Client>();
-  readonly #random: () => number;
-  #now: number;
 
   constructor(options: SimulatedStorageOptions = {}) {
-    this.#now = (options.start ?? new Date('2024-11-08T12:00:00Z')).getTime();
-    this.#exclusiveCreate = options.exclusiveCreate ?? true;
-    this.#listPage = options.listPage ?? Number.POSITIVE_INFINITY;
-    this.#random = randomFrom(options.seed ?? 1);
+    super(options);
     this.beforeOperation = options.beforeOperation;
-    this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY;
-    this.staleness = options.staleness;
   }
 
   /**
@@ -134,18 +96,9 @@ export class SimulatedStorage {
     return this.#storageOf(client);
   }
 
-  /** The storage's clock. */
-  now(): Date {
-    return new Date(this.#now);
-  }
-
   /** The machine's own, possibly wrong clock, for code that takes one. */
   clockOf(client: string): () => Date {
-    return () => new Date(this.#now + (this.#clients.get(client)?.skewMs ?? 0));
-  }
-
-  advance(milliseconds: number): void {
-    this.#now += milliseconds;
+    return () => new Date(this.now().getTime() + (this.#clients.get(client)?.skewMs ?? 0));
   }
 
   hasCrashed(client: string): boolean {
@@ -155,92 +108,6 @@ export class SimulatedStorage {
   /** How many operations the client has begun: run once without faults to know how many crash points there are. */
   operationsOf(client: string): number {
     return this.#clients.get(client)?.operations ?? 0;
-  }
-
-  // What is really there, without operations, staleness or faults.
-
-  names(prefix = ''): ObjectName[] {
-    return [...this.#versions.keys()]
-      .filter((name) => name.startsWith(prefix) && this.#present(name) !== undefined)
-      .sort();
-  }
-
-  /** The object's bytes; throws `not-found`. */
-  bytes(name: ObjectName): Buffer {
-    const bytes = this.#present(name)?.bytes;
-    if (bytes === undefined) throw notThere(name);
-    return bytes;
-  }
-
-  // Damage. Seen by everybody at once; sizes and times are then those of the damaged object, its time is unchanged.
-
-  /** Bit 0 is the lowest of the first byte. */
-  flipBit(name: ObjectName, bit: number): void {
-    const bytes = Buffer.from(this.bytes(name));
-    const at = bit >>> 3;
-    if (at >= bytes.length) throw new RangeError(`${name} has no bit ${bit}`);
-    bytes.writeUInt8(bytes.readUInt8(at) ^ (1 << (bit & 7)), at);
-    this.overwrite(name, bytes);
-  }
-
-  truncate(name: ObjectName, length: number): void {
-    this.overwrite(name, this.bytes(name).subarray(0, length));
-  }
-
-  swap(one: ObjectName, other: ObjectName): void {
-    const bytes = this.bytes(one);
-    this.overwrite(one, this.bytes(other));
-    this.overwrite(other, bytes);
-  }
-
-  /** Puts the bytes of `older` in the place of `name`, as a replay of an old object would. */
-  replay(name: ObjectName, older: ObjectName): void {
-    this.overwrite(name, this.bytes(older));
-  }
-
-  overwrite(name: ObjectName, bytes: Uint8Array): void {
-    const version = this.#present(name);
-    if (version === undefined) throw notThere(name);
-    version.bytes = Buffer.from(bytes);
-  }
-
-  /** The object never was. */
-  remove(name: ObjectName): void {
-    this.#versions.delete(name);
-  }
-
-  /** Brings a deleted object back as it was, with its time, as a restored snapshot of the storage would. */
-  resurrect(name: ObjectName): void {
-    const versions = this.#versions.get(name) ?? [];
-    while (versions.at(-1)?.bytes === undefined && versions.length > 0) versions.pop();
-    if (versions.length === 0) throw notThere(name);
-  }
-
-  #present(name: ObjectName): Version | undefined {
-    const version = this.#versions.get(name)?.at(-1);
-    return version?.bytes === undefined ? undefined : version;
-  }
-
-  /** What a view that may be stale shows of an object. */
-  #visible(name: ObjectName, view: 'listing' | 'read'): Version | undefined {
-    const versions = this.#versions.get(name) ?? [];
-    const { staleness } = this;
-    if (staleness === undefined || (view === 'read' && staleness.what === 'listings')) return this.#present(name);
-    const settled = versions.findLastIndex(({ at }) => this.#now - at >= staleness.windowMs);
-    const choices = versions.length - settled;
-    const shown = settled + (staleness.pick === 'worst' ? 0 : Math.floor(this.#random() * choices));
-    const version = versions[shown];
-    return version?.bytes === undefined ? undefined : version;
-  }
-
-  #apply(name: ObjectName, bytes: Buffer | undefined): void {
-    const versions = this.#versions.get(name) ?? [];
-    versions.push({ at: this.#now, bytes });
-    this.#versions.set(name, versions);
-  }
-
-  #used(): number {
-    return this.names().reduce((sum, name) => sum + this.bytes(name).length, 0);
   }
 
   /** Begins an operation: counts it, waits for the test's turn, and throws what is planned to come before it. */
@@ -275,7 +142,7 @@ export class SimulatedStorage {
 
     async function* get(name: ObjectName, { signal, range }: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
       const running = await simulated.#begin(client, 'get', name, signal);
-      const bytes = simulated.#visible(name, 'read')?.bytes;
+      const bytes = simulated.visible(name, 'read')?.bytes;
       if (bytes === undefined) throw notThere(name);
       const { start, end } = spanOf(name, bytes.length, range);
       const { fault, operation } = running;
@@ -292,18 +159,18 @@ export class SimulatedStorage {
       let after = '';
       while (true) {
         const running = await simulated.#begin(client, 'list', prefix, signal);
-        const page = simulated.#listPageAfter(prefix, after);
+        const page = simulated.listAfter(prefix, after);
         simulated.#end(client, running);
         yield* page;
         const last = page.at(-1);
-        if (last === undefined || page.length < simulated.#listPage) return;
+        if (last === undefined || page.length < simulated.listPage) return;
         after = last.name;
       }
     }
 
     return {
       url: `simulated:${client.name}`,
-      capabilities: { exclusiveCreate: this.#exclusiveCreate },
+      capabilities: { exclusiveCreate: this.exclusiveCreate },
       async put(name, body, { signal }: WriteOptions) {
         const running = await simulated.#begin(client, 'put', name, signal);
         const pieces: Buffer[] = [];
@@ -311,7 +178,7 @@ export class SimulatedStorage {
         const bytes = Buffer.concat(pieces);
         throwIfAborted(signal);
         if (client.crashed) throw new SimulatedCrash(running.operation);
-        simulated.#create(name, bytes);
+        simulated.create(name, bytes);
         simulated.#end(client, running);
         return { name, size: bytes.length, modifiedAt: simulated.now() };
       },
@@ -319,14 +186,14 @@ export class SimulatedStorage {
       list,
       async stat(name, { signal }) {
         const running = await simulated.#begin(client, 'stat', name, signal);
-        const version = simulated.#visible(name, 'read');
+        const version = simulated.visible(name, 'read');
         simulated.#end(client, running);
         if (version === undefined) throw notThere(name);
         return storedObject(name, version);
       },
       async delete(name, { signal }) {
         const running = await simulated.#begin(client, 'delete', name, signal);
-        if (simulated.#present(name) !== undefined) simulated.#apply(name, undefined);
+        simulated.delete(name);
         simulated.#end(client, running);
       },
       async now({ signal }) {
@@ -338,28 +205,6 @@ export class SimulatedStorage {
       async [Symbol.asyncDispose]() {},
     };
   }
-
-  #create(name: ObjectName, bytes: Buffer): void {
-    if (this.#exclusiveCreate && this.#present(name) !== undefined) throw alreadyThere(name);
-    if (this.#used() + bytes.length > this.capacityBytes) {
-      throw new CellarError('storage-full', `The simulated storage has no room for ${name}.`, {
-        details: { object: name },
-      });
-    }
-    this.#apply(name, bytes);
-  }
-
-  #listPageAfter(prefix: string, after: string): StoredObject[] {
-    const page: StoredObject[] = [];
-    for (const name of [...this.#versions.keys()].sort()) {
-      if (!name.startsWith(prefix) || name <= after) continue;
-      const version = this.#visible(name, 'listing');
-      if (version === undefined) continue;
-      page.push(storedObject(name, version));
-      if (page.length === this.#listPage) break;
-    }
-    return page;
-  }
 }
 
 interface RunningOperation {
@@ -368,10 +213,6 @@ interface RunningOperation {
 }
 
 const READ_PIECE = 256 * 1024;
-
-function storedObject(name: ObjectName, { at, bytes }: Version): StoredObject {
-  return { name, size: bytes?.length ?? 0, modifiedAt: new Date(at) };
-}
 
 function crash(client: Client, operation: Operation): SimulatedCrash {
   client.crashed = true;
@@ -382,15 +223,4 @@ function transient({ client, kind, name, number }: Operation): CellarError {
   return new CellarError('storage-failed', `Simulated failure of ${client}'s operation ${number} (${kind} ${name}).`, {
     retryable: true,
   });
-}
-
-/** Mulberry32: a small generator of numbers in [0, 1), the same for the same seed. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
 }
