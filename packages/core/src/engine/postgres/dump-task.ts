@@ -12,6 +12,7 @@ import { type CopySource, openCopyConnection } from './copy-out.ts';
 import type { CopyPiece } from './dump-plan.ts';
 import { rowsEntryName } from './locator.ts';
 import { schemaDigest } from './schema-digest.ts';
+import { readScriptTask, type ScriptFacts, type ScriptTaskSpec } from './script-task.ts';
 import { startTool, type ToolRun } from './tool-process.ts';
 
 export type TaskSpec =
@@ -22,7 +23,8 @@ export type TaskSpec =
       readonly tables: ReadonlyMap<number, TableName>;
     }
   | { readonly kind: 'copy'; readonly source: CopySource; readonly pieces: readonly CopyPiece[] }
-  | { readonly kind: 'globals'; readonly run: ToolRun };
+  | { readonly kind: 'globals'; readonly run: ToolRun }
+  | ScriptTaskSpec;
 
 /** What a part tells `Dump.finish`, as its locator on the way there. */
 export type PartFacts =
@@ -44,7 +46,8 @@ export type PartFacts =
     }
   | { readonly part: 'copied-rows'; readonly oid: number; readonly copyStatement: string }
   | { readonly part: 'large-objects'; readonly dumpId: number; readonly warnings: readonly string[] }
-  | { readonly part: 'globals'; readonly warnings: readonly string[] };
+  | { readonly part: 'globals'; readonly warnings: readonly string[] }
+  | ScriptFacts;
 
 /** The facts of a part that `readTask` made. */
 export function factsOf(result: PartResult): PartFacts {
@@ -66,6 +69,9 @@ export async function* readTask(spec: TaskSpec, signal: AbortSignal): AsyncGener
       return;
     case 'globals':
       yield* readGlobalsTask(spec.run, signal);
+      return;
+    case 'script':
+      yield* readScriptTask(spec.run, signal);
   }
 }
 

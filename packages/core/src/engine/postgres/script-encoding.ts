@@ -44,6 +44,12 @@ export function decodeName(raw: string, encoding: string): string {
   return label === 'latin1' ? raw : new TextDecoder(label).decode(Buffer.from(raw, 'latin1'));
 }
 
+/** Whether names in it can be decoded for certain. */
+export function knowsEncoding(encoding: string): boolean {
+  const name = encoding.toUpperCase().replaceAll(/[^A-Z0-9]/g, '');
+  return name === 'UTF8' || name === 'LATIN1' || (labelOf(encoding) !== 'utf-8' && name !== 'SQLASCII');
+}
+
 function labelOf(encoding: string): string {
   const name = encoding.toUpperCase().replaceAll(/[^A-Z0-9]/g, '');
   if (name === 'LATIN1') return 'latin1';

@@ -9,6 +9,7 @@
  *      ╰────────────────────────────────────────────────╯
  */
 import { CellarError } from '../../errors.ts';
+import { countNewlines } from './newlines.ts';
 
 export type ItemKind = 'space' | 'comment' | 'statement' | 'meta' | 'rows';
 
@@ -571,10 +572,4 @@ export class ScriptLexer {
     this.#sink.rows(this.#rows);
     return end;
   }
-}
-
-function countNewlines(bytes: Buffer, start: number, end: number): number {
-  let count = 0;
-  for (let at = start; at < end; at++) if (bytes[at] === NEWLINE) count++;
-  return count;
 }
