@@ -104,10 +104,15 @@ async function writePieces(
   if (filled > 0) await write(gathered.subarray(0, filled));
 }
 
-/** Gives the finished file its name, without replacing anything. */
-async function publish(name: ObjectName, temporary: string, path: string): Promise<void> {
+/** Gives the finished file its name, without replacing anything. @param makeLink link(2); tests stand in for file systems without it. */
+export async function publish(
+  name: ObjectName,
+  temporary: string,
+  path: string,
+  makeLink: (from: string, to: string) => Promise<void> = link,
+): Promise<void> {
   try {
-    await link(temporary, path);
+    await makeLink(temporary, path);
     return;
   } catch (error) {
     const code = systemCode(error);

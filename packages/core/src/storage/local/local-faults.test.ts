@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmod,
+  link,
   lstat,
   mkdir,
   mkdtemp,
@@ -20,6 +21,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseObjectName, type Storage } from '../storage.ts';
+import { publish } from './durable-file.ts';
 import { openLocalStorage } from './local-storage.ts';
 import { ownMark } from './writer-mark.ts';
 
@@ -250,6 +252,51 @@ const WRITE_WITHOUT_END = `
   }
   await storage.put('packs/endless', body(), { signal: new AbortController().signal });
 `;
+
+describe('unusual file systems', () => {
+  const noLinks = async (): Promise<void> => {
+    throw Object.assign(new Error('operation not permitted'), { code: 'EPERM' });
+  };
+
+  test('without hard links a file still gets its name at once, and none is replaced', async () => {
+    await mkdir(root);
+    const [temporary, path] = [join(root, 'temporary'), join(root, 'object')];
+    await writeFile(temporary, 'first');
+    await publish(A, temporary, path, noLinks);
+    expect(await readdir(root)).toEqual(['object']);
+    await writeFile(temporary, 'second');
+    await expect(publish(A, temporary, path, noLinks)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await readFile(path, 'utf8')).toBe('first');
+  });
+
+  test('a link whose answer was lost on the network is known to be ours', async () => {
+    await mkdir(root);
+    const [temporary, path] = [join(root, 'temporary'), join(root, 'object')];
+    await writeFile(temporary, 'ours');
+    await publish(A, temporary, path, async (from, to) => {
+      await link(from, to);
+      await link(from, to);
+    });
+    expect(await readFile(path, 'utf8')).toBe('ours');
+  });
+
+  test.skipIf(!isRoot)('one that is mounted inside the folder is refused for writing, with what to do', async () => {
+    await mkdir(join(root, 'packs'), { recursive: true });
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', join(root, 'packs')]);
+    try {
+      const storage = await openLocalStorage(root);
+      await expect(storage.put(A, Buffer.from('x'), { signal })).rejects.toMatchObject({
+        code: 'storage-failed',
+        hint: expect.stringContaining('one file system'),
+      });
+      expect(await unfinished()).toEqual([]);
+      await writeFile(join(root, 'packs/a'), 'x');
+      expect(await namesOf(storage)).toEqual(['packs/a']);
+    } finally {
+      execFileSync('umount', [join(root, 'packs')]);
+    }
+  });
+});
 
 describe('a full disk', () => {
   test.skipIf(!isRoot)('is told as such, leaves nothing, and room that is made can be used', async () => {
