@@ -29,16 +29,29 @@ export interface DumpPlan {
   readonly archivedBytes: number;
 }
 
-/** Below this a table costs less within pg_dump's stream than it would as a statement of its own. */
-const COPY_FROM_BYTES = 1024 * 1024;
-/** Of heap and TOAST; at the default block size and without TOAST, 8192 pages. */
-const SEGMENT_BYTES = 64 * 1024 * 1024;
-const MIN_SEGMENT_PAGES = 64;
-const TASK_BYTES = 64 * 1024 * 1024;
+/** Where a dump is cut; a parameter so that tests can cut small tables too. */
+export interface PlanSizes {
+  /** Below this a table costs less within pg_dump's stream than it would as a statement of its own. */
+  readonly copyFromBytes: number;
+  /** Of heap and TOAST; at the default block size and without TOAST, 64 MiB are 8192 pages. */
+  readonly segmentBytes: number;
+  /** However much of a page is TOAST, no fewer pages to a segment. */
+  readonly minSegmentPages: number;
+  /** Several small tables make a task of about this size. */
+  readonly taskBytes: number;
+}
+
+export const PLAN_SIZES: PlanSizes = {
+  copyFromBytes: 1024 * 1024,
+  segmentBytes: 64 * 1024 * 1024,
+  minSegmentPages: 64,
+  taskBytes: 48 * 1024 * 1024,
+};
+
 /** Tables kept from pg_dump are named in its arguments, whose length the system bounds; the smaller ones then stay with it. */
 const MAX_COPIED_NAMES_BYTES = 512 * 1024;
 
-export function planDump(tables: readonly SourceTable[]): DumpPlan {
+export function planDump(tables: readonly SourceTable[], sizes: PlanSizes): DumpPlan {
   const copied: { table: SourceTable; segments: number }[] = [];
   const pieces: CopyPiece[] = [];
   let archivedBytes = 0;
@@ -46,15 +59,15 @@ export function planDump(tables: readonly SourceTable[]): DumpPlan {
   for (const table of [...tables].sort((a, b) => b.bytes - a.bytes || a.oid - b.oid)) {
     if (!table.withData) continue;
     namesBytes += Buffer.byteLength(table.schema) + Buffer.byteLength(table.name) + 40;
-    if (!table.copiable || table.bytes < COPY_FROM_BYTES || namesBytes > MAX_COPIED_NAMES_BYTES) {
+    if (!table.copiable || table.bytes < sizes.copyFromBytes || namesBytes > MAX_COPIED_NAMES_BYTES) {
       archivedBytes += table.bytes;
       continue;
     }
-    const ofTable = piecesOf(table);
+    const ofTable = piecesOf(table, sizes);
     copied.push({ table, segments: ofTable.length });
     pieces.push(...ofTable);
   }
-  return { copies: group(pieces), copied, archivedBytes };
+  return { copies: group(pieces, sizes.taskBytes), copied, archivedBytes };
 }
 
 /** The tables' names by schema, as `exactTablesPattern` takes them. */
@@ -68,13 +81,13 @@ export function namesBySchema(tables: readonly SourceTable[]): ReadonlyMap<strin
   return bySchema;
 }
 
-function piecesOf(table: SourceTable): readonly CopyPiece[] {
+function piecesOf(table: SourceTable, sizes: PlanSizes): readonly CopyPiece[] {
   const common = {
     oid: table.oid,
     table: { schema: table.schema, name: table.name },
     copyStatement: table.copyStatement,
   };
-  const segmentPages = pagesPerSegment(table);
+  const segmentPages = pagesPerSegment(table, sizes);
   const segments = table.splittable ? Math.max(1, Math.ceil(table.pages / segmentPages)) : 1;
   if (segments === 1) {
     const statement = `COPY ${table.qualifiedName} (${table.columns}) TO STDOUT`;
@@ -96,20 +109,20 @@ function piecesOf(table: SourceTable): readonly CopyPiece[] {
 }
 
 /** A power of two, so that a small change of the share that TOAST has moves no cut. */
-function pagesPerSegment(table: SourceTable): number {
+function pagesPerSegment(table: SourceTable, sizes: PlanSizes): number {
   const bytesPerPage = table.bytes / Math.max(1, table.pages);
-  return Math.max(MIN_SEGMENT_PAGES, 2 ** Math.round(Math.log2(SEGMENT_BYTES / bytesPerPage)));
+  return Math.max(sizes.minSegmentPages, 2 ** Math.round(Math.log2(sizes.segmentBytes / bytesPerPage)));
 }
 
 /** Pieces in the order given, as many to a task as reach its size. */
-function group(pieces: readonly CopyPiece[]): readonly (readonly CopyPiece[])[] {
+function group(pieces: readonly CopyPiece[], taskBytes: number): readonly (readonly CopyPiece[])[] {
   const tasks: CopyPiece[][] = [];
   let current: CopyPiece[] = [];
   let bytes = 0;
   for (const piece of pieces) {
     current.push(piece);
     bytes += piece.estimatedBytes;
-    if (bytes < TASK_BYTES * 0.75) continue;
+    if (bytes < taskBytes) continue;
     tasks.push(current);
     current = [];
     bytes = 0;

@@ -6,7 +6,7 @@ import { CellarError } from '../../errors.ts';
 import type { Dump, DumpFilters, DumpOptions, SourceFacts, TableName } from '../engine.ts';
 import { toolEnvironment } from './connection.ts';
 import { assembleEntries } from './dump-assembly.ts';
-import { type DumpPlan, namesBySchema, planDump } from './dump-plan.ts';
+import { type DumpPlan, namesBySchema, PLAN_SIZES, type PlanSizes, planDump } from './dump-plan.ts';
 import type { PostgresTask, TaskSpec } from './dump-task.ts';
 import { globalsRun, WITHOUT_PASSWORDS_WARNING } from './globals.ts';
 import { rowsEntryName } from './locator.ts';
@@ -20,7 +20,13 @@ import { findTool, type Tool } from './tools.ts';
 /** Names to one option: the server matches them as one expression, and pg_dump asks it once for each. */
 const NAMES_PER_PATTERN = 100;
 
-export async function openDump(url: string, options: DumpOptions, signal: AbortSignal): Promise<Dump> {
+/** See `Engine.openDump`. The cuts depend on `sizes` and the tables alone, never on the number of jobs. */
+export async function openDump(
+  url: string,
+  options: DumpOptions,
+  signal: AbortSignal,
+  sizes: PlanSizes = PLAN_SIZES,
+): Promise<Dump> {
   const target = parseTarget(url);
   const snapshot = await openSnapshot(target, options, signal);
   try {
@@ -29,7 +35,7 @@ export async function openDump(url: string, options: DumpOptions, signal: AbortS
     const pgDumpall = options.globals ? await findTool('pg_dumpall', connection.serverMajor, signal) : undefined;
     const facts = await readSourceFacts(connection, [pgDump, ...(pgDumpall === undefined ? [] : [pgDumpall])]);
     refuseUntranslatable(options.filters, facts.source.encoding);
-    const plan = planDump(snapshot.tables);
+    const plan = planDump(snapshot.tables, sizes);
     const tasks: PostgresTask[] = [
       archiveTask(target, pgDump, snapshot, plan, facts.largeObjectBytes, options),
       ...copyTasks(target, snapshot, plan, facts.source.encoding, options),
