@@ -5,7 +5,9 @@ export function countNewlines(bytes: Uint8Array, start: number, end: number): nu
   let position = start;
   let count = 0;
   for (; position < end && (bytes.byteOffset + position) % 4 !== 0; position++) if (bytes[position] === 10) count++;
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset + position, (end - position) >>> 2);
+  // A range so short that it ends before the next multiple of four has no words, and no place where they could start.
+  const words =
+    end - position < 4 ? NO_WORDS : new Uint32Array(bytes.buffer, bytes.byteOffset + position, (end - position) >>> 2);
   for (let index = 0; index < words.length; index++) {
     // A zero byte where there was a newline; then the high bit of just those bytes ("Bit Twiddling Hacks", zero byte in a word).
     const word = (words[index] ?? 0) ^ 0x0a0a0a0a;
@@ -15,3 +17,5 @@ export function countNewlines(bytes: Uint8Array, start: number, end: number): nu
   for (position += words.length * 4; position < end; position++) if (bytes[position] === 10) count++;
   return count;
 }
+
+const NO_WORDS = new Uint32Array(0);
