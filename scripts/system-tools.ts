@@ -28,11 +28,12 @@ const ON_PATH: readonly SystemTool[] = [
 export async function missingTools({ onlyServer = false } = {}): Promise<SystemTool[]> {
   const missing: SystemTool[] = [];
   if ((await installedServers()).length === 0) missing.push(SERVER);
-  if (onlyServer) return missing;
-  for (const tool of ON_PATH) {
-    if (!(await isOnPath(tool.command))) missing.push(tool);
-  }
-  return missing;
+  return onlyServer ? missing : [...missing, ...(await toolsNotOnPath(ON_PATH))];
+}
+
+export async function toolsNotOnPath(tools: readonly SystemTool[]): Promise<SystemTool[]> {
+  const found = await Promise.all(tools.map((tool) => isOnPath(tool.command)));
+  return tools.filter((_, index) => !found[index]);
 }
 
 /** Installs what is missing, if it may. @returns the packages it installed; what is still missing is for the caller to see. */

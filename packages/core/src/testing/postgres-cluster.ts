@@ -19,7 +19,7 @@ import pg from 'pg';
 const run = promisify(execFile);
 
 export interface ClusterOptions {
-  /** Major version of the server; default: the newest that is installed. */
+  /** Major version of the server; default: the one in CELLAR_TEST_POSTGRES_MAJOR, else the newest that is installed. */
   readonly major?: number;
   /** Default `UTF8`. */
   readonly encoding?: string;
@@ -237,7 +237,7 @@ export function connectCluster(address: ClusterAddress): ClusterHandle {
   };
 }
 
-/** The server binaries there are, newest first. */
+/** The server binaries there are, newest first: in the folders of CELLAR_TEST_POSTGRES_BIN, where Debian keeps them, on PATH. */
 export async function installedServers(): Promise<{ readonly major: number; readonly folder: string }[]> {
   const found = new Map<number, string>();
   const extra = (process.env['CELLAR_TEST_POSTGRES_BIN'] ?? '').split(delimiter).filter((folder) => folder !== '');
@@ -255,7 +255,9 @@ export async function installedServers(): Promise<{ readonly major: number; read
   return [...found].map(([major, folder]) => ({ major, folder })).sort((a, b) => b.major - a.major);
 }
 
-async function findServer(major: number | undefined): Promise<{ readonly major: number; readonly folder: string }> {
+async function findServer(chosen: number | undefined): Promise<{ readonly major: number; readonly folder: string }> {
+  const preset = process.env['CELLAR_TEST_POSTGRES_MAJOR'];
+  const major = chosen ?? (preset === undefined ? undefined : Number(preset));
   const servers = await installedServers();
   const server = major === undefined ? servers[0] : servers.find((candidate) => candidate.major === major);
   if (server !== undefined) return server;
