@@ -10,8 +10,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startCluster } from '../packages/core/src/testing/postgres-cluster.ts';
 import { appendRows, createBrewery, updateRange } from '../packages/core/src/testing/brewery.ts';
+import { startCluster } from '../packages/core/src/testing/postgres-cluster.ts';
 import { Contest } from './contest.ts';
 import { printReport } from './report.ts';
 
@@ -53,8 +53,8 @@ try {
   await contest.plainFiles();
   await contest.restores();
   await contest.changes({
-    append: () => appendRows(cluster.url(source), 0.02),
-    update: () => updateRange(cluster.url(source), 0.01),
+    append: () => appendRows(cluster.url(source), 0.02, stop.signal),
+    update: () => updateRange(cluster.url(source), 0.01, stop.signal),
   });
 
   printReport(contest.results, megabytes);

@@ -116,7 +116,7 @@ export class Contest {
     if (!this.#wanted(name)) return;
     this.#setup.signal.throwIfAborted();
     const cost = await this.#shell(command);
-    (this.results.seconds[name] ??= []).push(cost.seconds);
+    this.results.seconds[name] = [...(this.results.seconds[name] ?? []), cost.seconds];
     this.results.peakBytes[name] = Math.max(this.results.peakBytes[name] ?? 0, cost.cellarPeakBytes);
     process.stderr.write(`  ${name.padEnd(24)} ${cost.seconds.toFixed(2)} s\n`);
   }

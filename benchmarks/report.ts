@@ -10,8 +10,16 @@ interface Promised {
 
 const PROMISES: readonly Promised[] = [
   { what: 'first encrypted backup ÷ pg_dump -Fd -j2', limit: 0.45, value: ratio('cellar first', 'pg_dump -Fd -j2') },
-  { what: 'first encrypted backup ÷ pg_dump -Fd -j2 -Z0', limit: 2, value: ratio('cellar first', 'pg_dump -Fd -j2 -Z0') },
-  { what: 'unchanged backup ÷ pg_dump -Fd -j2 -Z0', limit: 1.4, value: ratio('cellar unchanged', 'pg_dump -Fd -j2 -Z0') },
+  {
+    what: 'first encrypted backup ÷ pg_dump -Fd -j2 -Z0',
+    limit: 2,
+    value: ratio('cellar first', 'pg_dump -Fd -j2 -Z0'),
+  },
+  {
+    what: 'unchanged backup ÷ pg_dump -Fd -j2 -Z0',
+    limit: 1.4,
+    value: ratio('cellar unchanged', 'pg_dump -Fd -j2 -Z0'),
+  },
   { what: 'unchanged backup ÷ pg_dump | restic', limit: 0.7, value: ratio('cellar unchanged', 'restic unchanged') },
   { what: 'new bytes, unchanged, % of first', limit: 0.5, value: share('cellar unchanged') },
   { what: 'new bytes, 2 % appended, % of first', limit: 4, value: share('cellar appended') },

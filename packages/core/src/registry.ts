@@ -6,7 +6,9 @@ import type { Engine, EngineId } from './engine/engine.ts';
 import { CellarError } from './errors.ts';
 import type { Storage } from './storage/storage.ts';
 
-const ENGINES: Readonly<Record<EngineId, { readonly schemes: readonly string[]; readonly load: () => Promise<Engine> }>> = {
+const ENGINES: Readonly<
+  Record<EngineId, { readonly schemes: readonly string[]; readonly load: () => Promise<Engine> }>
+> = {
   postgres: {
     schemes: ['postgres:', 'postgresql:'],
     load: async () => (await import('./engine/postgres/postgres.ts')).postgres,

@@ -15,6 +15,7 @@
  */
 import type { DumpTask, EntryKind, PartResult, TableName } from '../engine/engine.ts';
 import { CellarError, type ErrorCode } from '../errors.ts';
+import type { SegmentFrame } from '../repository/backup-writer.ts';
 import type { ChunkSpec } from '../repository/chunk-spec.ts';
 
 export interface WorkerSetup {
@@ -26,15 +27,6 @@ export type ToWorker =
   | { readonly type: 'verdict'; readonly known: Uint8Array }
   | { readonly type: 'abort'; readonly reason: PlainError };
 
-export interface Frame {
-  /** Ordinal of the first chunk in its segment. */
-  readonly firstChunk: number;
-  readonly chunks: number;
-  readonly rawLength: number;
-  readonly codec: 0 | 1;
-  readonly payload: Uint8Array;
-}
-
 export type FromWorker =
   | {
       readonly type: 'segment-begin';
@@ -44,7 +36,7 @@ export type FromWorker =
       readonly segment: number;
     }
   | { readonly type: 'chunks'; readonly ids: Uint8Array; readonly lengths: Uint32Array; readonly bytes: number }
-  | { readonly type: 'frames'; readonly frames: readonly Frame[] }
+  | { readonly type: 'frames'; readonly frames: readonly SegmentFrame[] }
   | { readonly type: 'segment-end'; readonly result: PartResult }
   | { readonly type: 'task-end' }
   | { readonly type: 'failed'; readonly error: PlainError };

@@ -3,20 +3,14 @@
  * Runs in a worker thread. Three batches circulate: one is filled while the verdicts of the others are on their way, so the
  * source is read, hashed and compressed without anybody waiting, in memory that does not grow with the stream.
  */
-import type { Chunker } from '../chunker/chunker.ts';
-import type { Frame, FromWorker } from './messages.ts';
+import type { SegmentFrame } from '../repository/backup-writer.ts';
+import type { ChunkTools } from '../repository/chunk-spec.ts';
+import type { FromWorker } from './messages.ts';
 
 const BATCH_BYTES = 1 << 20;
 const BATCHES = 3;
 /** Raw bytes of a frame: large enough to compress well, small enough that restoring a part reads little else. */
 const FRAME_BYTES = 256 << 10;
-
-export interface ChunkTools {
-  readonly chunker: Chunker;
-  /** Writes the 16-byte id of `bytes` to `into` at `offset`. */
-  writeId(bytes: Uint8Array, into: Uint8Array, offset: number): void;
-  compress(bytes: Uint8Array): { readonly codec: 0 | 1; readonly payload: Uint8Array };
-}
 
 export type Post = (message: FromWorker, transfer?: readonly ArrayBuffer[]) => void;
 
@@ -126,8 +120,8 @@ export class SegmentFeed {
   }
 
   /** Runs of consecutive new chunks, cut at FRAME_BYTES, compressed. */
-  #frames(batch: Batch, known: Uint8Array): Frame[] {
-    const frames: Frame[] = [];
+  #frames(batch: Batch, known: Uint8Array): SegmentFrame[] {
+    const frames: SegmentFrame[] = [];
     const { lengths } = batch;
     let offset = 0;
     let i = 0;

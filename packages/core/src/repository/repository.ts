@@ -47,7 +47,8 @@ export const DEFAULT_PACK_TARGET_BYTES = 16 << 20;
 /** How long a writer may trust its listing of condemned packs. */
 const LISTING_FRESH_MS = 3_600_000;
 
-export interface Repository {
+/** Disposing of it closes its storage. */
+export interface Repository extends AsyncDisposable {
   /** 32 hex digits; bound to the master key, so comparing it tells an exchanged repository. */
   readonly id: string;
   readonly url: string;
@@ -245,5 +246,6 @@ function createRepository(
     // With a reader of its own: what is verified is what the storage holds now.
     check: (options, signal) => checkRepository(shelf, new PackReader(storage, subkeys, idOf), options, signal),
     collect: (options, signal) => collectGarbage(shelf, options, signal),
+    [Symbol.asyncDispose]: () => storage[Symbol.asyncDispose]() as Promise<void>,
   };
 }
