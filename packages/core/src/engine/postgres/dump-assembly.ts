@@ -28,6 +28,9 @@ export function assembleEntries(
   if (schema === undefined || schemas.length > 1) throw incomplete('the definitions came not exactly once');
   const archived = archivedRows(parts);
   const copied = copiedRows(parts);
+  if (archived.size + partsOf(parts, 'large-objects').length !== schema.blocks) {
+    throw incomplete('not every part of pg_dump came exactly once');
+  }
   checkTables(tables, plan, schema, archived, copied);
 
   const entries: Entry[] = [

@@ -32,6 +32,8 @@ export type PartFacts =
       readonly part: 'schema';
       /** TABLE entries in TOC order. */
       readonly tables: readonly { readonly oid: number; readonly dumpId: number }[];
+      /** How many parts of rows and large objects follow. */
+      readonly blocks: number;
       readonly schemaDigest: string;
       readonly archiveVersion: string;
       readonly warnings: readonly string[];
@@ -82,7 +84,8 @@ async function* readArchiveTask(
 ): AsyncGenerator<DumpPart> {
   await using tool = await startTool(run, signal);
   const { toc, head, blocks } = await readArchive(tool.output);
-  let blocksLeft = toc.entries.filter((entry) => entry.hasData).length;
+  const blockCount = toc.entries.filter((entry) => entry.hasData).length;
+  let blocksLeft = blockCount;
   let warnings: readonly string[] = [];
   /** The last part is through only when pg_dump has ended well: its exit code and its warnings come after its bytes. */
   async function* endingWell(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -94,6 +97,7 @@ async function* readArchiveTask(
     facts: {
       part: 'schema',
       tables: tableEntries(toc),
+      blocks: blockCount,
       schemaDigest: schemaDigest(toc),
       archiveVersion: toc.header.version,
       warnings,

@@ -16,7 +16,7 @@ export async function probe(url: string, signal: AbortSignal): Promise<ProbeRepo
   await using connection = await connect(parseTarget(url), signal);
   const { tools, problems: missingTools } = await lookForTools(connection.serverMajor, signal);
   const facts = await readSourceFacts(connection, tools);
-  const tables = await listTables(connection, NO_FILTERS);
+  const tables = await listTables(connection, NO_FILTERS, 'estimated');
   return {
     source: facts.source,
     sizeBytes: facts.databaseBytes,

@@ -65,13 +65,13 @@ export async function openSnapshot(target: Target, options: SnapshotOptions, sig
       'prepare the session',
     );
     for (let attempt = 1; ; attempt++) {
-      const candidates = await listTables(connection, options.filters);
+      const candidates = await listTables(connection, options.filters, 'estimated');
       refuseUnreadable(candidates);
       await connection.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', 'begin a transaction');
       const locked = await lockTables(connection, candidates, options.lockTimeoutMs, signal);
       if (locked) {
         const [row] = await connection.query('SELECT pg_catalog.pg_export_snapshot() AS id', 'export a snapshot');
-        const tables = await listTables(connection, options.filters);
+        const tables = await listTables(connection, options.filters, 'exact');
         if (await allLocked(connection, tables)) return hold(connection, row?.['id'] ?? '', tables);
       }
       await connection.query('ROLLBACK', 'begin anew');

@@ -35,13 +35,20 @@ export interface SourceTable {
   readonly splittable: boolean;
 }
 
+/** Exact sizes are asked of the tables themselves, which waits for their locks; estimates are of the catalog. */
+export type Sizes = 'exact' | 'estimated';
+
 /**
  * Tables and partitioned tables that a dump with these filters covers. In the session's default search path, as pg_dump, so that
  * an unqualified pattern means the same.
  */
-export async function listTables(connection: Connection, filters: DumpFilters): Promise<readonly SourceTable[]> {
+export async function listTables(
+  connection: Connection,
+  filters: DumpFilters,
+  sizes: Sizes,
+): Promise<readonly SourceTable[]> {
   const values: string[] = [];
-  const sql = tablesQuery(connection.serverMajor, filters, values);
+  const sql = tablesQuery(connection.serverMajor, filters, sizes, values);
   const rows = await connection.query(sql, 'list the tables', values);
   return rows.map((row) => {
     const flag = (name: string): boolean => row[name] === 't';
@@ -68,7 +75,7 @@ export async function listTables(connection: Connection, filters: DumpFilters): 
   });
 }
 
-function tablesQuery(major: number, filters: DumpFilters, values: string[]): string {
+function tablesQuery(major: number, filters: DumpFilters, sizes: Sizes, values: string[]): string {
   const bind = (text: string): string => {
     values.push(text);
     return `$${values.length}::text`;
@@ -97,6 +104,11 @@ function tablesQuery(major: number, filters: DumpFilters, values: string[]): str
   if (filters.excludeTables.length > 0) wanted.push(`NOT ${any(filters.excludeTables.map(tableFits))}`);
   const dataExcluded = filters.excludeTableData.length > 0 ? any(filters.excludeTableData.map(tableFits)) : 'false';
 
+  const blockSize = "pg_catalog.current_setting('block_size')::int8";
+  const estimated = sizes === 'estimated';
+  const bytes = estimated ? `c.relpages * ${blockSize}` : 'COALESCE(pg_catalog.pg_table_size(c.oid), 0)';
+  const pages = estimated ? 'c.relpages' : `COALESCE(pg_catalog.pg_relation_size(c.oid), 0) / ${blockSize}`;
+
   // Rows of a hash partition by an enum may belong elsewhere after a restore: pg_dump loads them by the root, so they are its own.
   return `
 WITH RECURSIVE unsafe AS (
@@ -113,9 +125,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
   c.relkind = 'r' AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()) AND NOT ${dataExcluded} AS with_data,
   pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable,
   pg_catalog.row_security_active(c.oid) AS rows_hidden,
-  CASE WHEN c.relkind = 'r' THEN COALESCE(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END AS bytes,
-  CASE WHEN c.relkind = 'r' THEN
-    COALESCE(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::int8 ELSE 0 END AS pages,
+  CASE WHEN c.relkind = 'r' THEN ${bytes} ELSE 0 END AS bytes,
+  CASE WHEN c.relkind = 'r' THEN ${pages} ELSE 0 END AS pages,
   c.reltuples::int8 AS estimated_rows,
   a.columns,
   pg_catalog.encode(pg_catalog.convert_to(

@@ -231,19 +231,28 @@ function keepTail(stream: Readable): () => string {
 
 function toolFailed(tool: Tool, code: number | null, signalName: NodeJS.Signals | null, stderr: string): CellarError {
   const how = signalName === null ? `ended with exit code ${code ?? 'unknown'}` : `was killed by ${signalName}`;
-  const { code: errorCode, hint } = meaningOf(stderr);
+  const { code: errorCode, hint, retryable } = meaningOf(stderr);
   return new CellarError(errorCode, `${tool.name} ${how}.${said(stderr)}`, {
     ...(hint === undefined ? {} : { hint }),
+    retryable: retryable ?? false,
     details: { tool: tool.name, exitCode: code, signal: signalName, stderr },
   });
 }
 
 /** What the tools' messages (in English, by LC_ALL=C) stand for, where a code of its own exists. */
-function meaningOf(stderr: string): { readonly code: CellarError['code']; readonly hint?: string } {
-  if (/canceling statement due to lock timeout|could not obtain lock/.test(stderr)) {
+function meaningOf(stderr: string): {
+  readonly code: CellarError['code'];
+  readonly hint?: string;
+  readonly retryable?: boolean;
+} {
+  // pg_dump's --lock-wait-timeout is a statement timeout around LOCK TABLE.
+  if (
+    /canceling statement due to (?:lock timeout|statement timeout[^]*LOCK TABLE)|could not obtain lock/.test(stderr)
+  ) {
     return {
       code: 'database-locked',
-      hint: 'Another session holds a lock: wait for it, end it, or allow a longer lock timeout.',
+      hint: 'Another session holds or awaits a lock (TRUNCATE, ALTER TABLE, …): let it finish, end it, or allow a longer lock timeout.',
+      retryable: true,
     };
   }
   if (/password authentication failed|no password supplied|no pg_hba\.conf entry/.test(stderr)) {
@@ -255,11 +264,14 @@ function meaningOf(stderr: string): { readonly code: CellarError['code']; readon
   return { code: 'tool-failed' };
 }
 
+/** The first complaint and what follows it: later ones come of the first. */
 function said(stderr: string): string {
   const lines = stderr
     .trim()
     .split('\n')
-    .filter((line) => line !== '');
+    .filter((line) => line.trim() !== '');
   if (lines.length === 0) return '';
-  return ` It said: ${lines.slice(-6).join(' / ')}`;
+  const first = lines.findIndex((line) => /\b(?:error|fatal|panic):/i.test(line));
+  const shown = first === -1 ? lines.slice(-6) : lines.slice(first, first + 6);
+  return ` It said: ${shown.map((line) => line.trim()).join(' / ')}`;
 }
