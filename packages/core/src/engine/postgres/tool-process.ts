@@ -247,7 +247,7 @@ function meaningOf(stderr: string): {
 } {
   // pg_dump's --lock-wait-timeout is a statement timeout around LOCK TABLE.
   if (
-    /canceling statement due to (?:lock timeout|statement timeout[^]*LOCK TABLE)|could not obtain lock/.test(stderr)
+    /canceling statement due to (?:lock timeout|statement timeout[\s\S]*LOCK TABLE)|could not obtain lock/.test(stderr)
   ) {
     return {
       code: 'database-locked',
