@@ -93,7 +93,13 @@ export async function holdBackup(
       locator: locatorJson({ dumpIds: objects.ids }),
     });
   }
-  return { source: await facts(cluster, database, schemaDigest(reader.toc)), entries, bytesOf, archive: whole, ...opening(bytesOf) };
+  return {
+    source: await facts(cluster, database, schemaDigest(reader.toc)),
+    entries,
+    bytesOf,
+    archive: whole,
+    ...opening(bytesOf),
+  };
 }
 
 function opening(bytesOf: ReadonlyMap<string, Buffer>): Pick<BackupContents, 'open' | 'sizeOf'> {

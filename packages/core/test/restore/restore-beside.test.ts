@@ -17,7 +17,13 @@ describe('a restore beside the live database', () => {
     const backup = await holdBackup(cluster, source.name);
     await using live = await testDatabase('empty');
     const options: RestoreOptions = { ...OPTIONS, jobs, prove: true };
-    const report = await restoreBeside(parseTarget(live.url), await readStoredArchive(backup, signal), options, () => {}, signal);
+    const report = await restoreBeside(
+      parseTarget(live.url),
+      await readStoredArchive(backup, signal),
+      options,
+      () => {},
+      signal,
+    );
     expect(await compareDatabases(source.url, live.url)).toEqual([]);
     expect(report.previous?.database).toMatch(/_before_20241108_131200$/);
     await cluster.dropDatabase(report.previous?.database ?? '');

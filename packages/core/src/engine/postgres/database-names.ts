@@ -31,9 +31,7 @@ export function setAsideName(database: string, now: Date): string {
 }
 
 function stamp(now: Date): string {
-  return now
-    .toISOString()
-    .replace(/^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d).*$/, '$1$2$3_$4$5$6');
+  return now.toISOString().replace(/^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d).*$/, '$1$2$3_$4$5$6');
 }
 
 function withSuffix(database: string, suffix: string): string {

@@ -106,7 +106,7 @@ export function databasePropertiesSql(
     `COMMENT ON DATABASE ${name} IS ${properties.comment === undefined ? 'NULL' : pg.escapeLiteral(properties.comment)}`,
     `ALTER DATABASE ${name} CONNECTION LIMIT ${properties.connectionLimit}`,
     ...(properties.isTemplate ? [`ALTER DATABASE ${name} IS_TEMPLATE true`] : []),
-    ...properties.settings.map((setting) => settingSql(name, setting)),
+    ...settingsToKeep(properties, choices).map((setting) => settingSql(name, setting)),
   ];
 }
 
@@ -136,7 +136,10 @@ const LISTS = [
 function settingSql(name: string, { role, name: setting, value }: DatabaseSetting): string {
   const subject =
     role === undefined ? `ALTER DATABASE ${name}` : `ALTER ROLE ${pg.escapeIdentifier(role)} IN DATABASE ${name}`;
-  const parameter = setting.split('.').map((part) => pg.escapeIdentifier(part)).join('.');
+  const parameter = setting
+    .split('.')
+    .map((part) => pg.escapeIdentifier(part))
+    .join('.');
   const values = LISTS.includes(setting.toLowerCase()) ? splitNameList(value) : [value];
   // An empty list is written as an empty string.
   const literals = values.length === 0 ? ["''"] : values.map((each) => pg.escapeLiteral(each));
@@ -157,6 +160,11 @@ export function rolesOfProperties(properties: DatabaseProperties, choices: Prope
   return [
     ...(choices.owners === 'keep' ? [properties.owner] : []),
     ...(choices.privileges === 'keep' ? (properties.grants ?? []).map(({ grantee }) => grantee) : []),
-    ...properties.settings.flatMap(({ role }) => (role === undefined ? [] : [role])),
+    ...settingsToKeep(properties, choices).flatMap(({ role }) => (role === undefined ? [] : [role])),
   ].filter((role) => role !== '');
+}
+
+/** A role's own settings come with the roles' privileges: without those, roles are not asked for at all. */
+function settingsToKeep(properties: DatabaseProperties, choices: PropertyChoices): readonly DatabaseSetting[] {
+  return properties.settings.filter(({ role }) => role === undefined || choices.privileges === 'keep');
 }

@@ -175,7 +175,7 @@ function ownershipArgs(options: Pick<DefinitionOptions, 'owners' | 'privileges'>
 }
 
 /** A database's name as a connection string: alone, a name with `=` or `://` in it would be taken for one. */
-function conninfo(database: string): string {
+export function conninfo(database: string): string {
   return `dbname='${database.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }
 

@@ -6,10 +6,16 @@
  */
 import { totalmem } from 'node:os';
 import { CellarError, isCellarError } from '../../errors.ts';
-import type { RestoredTable, RestoreOptions, RestoreReport } from '../engine.ts';
+import type { RestoredTable, RestoreOptions, RestoreReport, TableName } from '../engine.ts';
 import { archiveText, type TocEntry } from './archive.ts';
 import { type Connection, connect } from './connection.ts';
-import { type DefinitionOptions, type DefinitionPhase, type DefinitionPlan, planDefinitions, restoreDefinitions } from './definitions.ts';
+import {
+  type DefinitionOptions,
+  type DefinitionPhase,
+  type DefinitionPlan,
+  planDefinitions,
+  restoreDefinitions,
+} from './definitions.ts';
 import { digestRestored } from './digest-restored.ts';
 import { inParallel } from './in-parallel.ts';
 import { loadLargeObjects } from './large-objects-in.ts';
@@ -25,6 +31,7 @@ import {
   checkSequencesAndObjects,
   compareDigests,
   countTable,
+  quotedName,
   restoredTable,
   rowsBefore,
   storedDigest,
@@ -72,13 +79,19 @@ export async function fillDatabase(
   if (withRows) await define('materialized-views', 1);
   await define('event-triggers', 1);
   if (!withRows) return { tables: [], warnings };
-  const tables = await phases.run('compare', async () => await compare(scratch, stored, options, phases, { digests, before }, plan, selection, signal));
+  const tables = await phases.run(
+    'compare',
+    async () => await compare(scratch, stored, options, phases, { digests, before }, plan, selection, signal),
+  );
   warnings.push(...(await phases.run('analyze', async () => await analyze(scratch, options.jobs, signal))));
   return { tables, warnings };
 }
 
-function isData(entry: TocEntry): boolean {
-  return ['SEQUENCE SET', 'BLOB', 'BLOB METADATA'].includes(archiveText(entry.description)) || archiveText(entry.tag).startsWith('LARGE OBJECT');
+export function isData(entry: TocEntry): boolean {
+  return (
+    ['SEQUENCE SET', 'BLOB', 'BLOB METADATA'].includes(archiveText(entry.description)) ||
+    archiveText(entry.tag).startsWith('LARGE OBJECT')
+  );
 }
 
 async function extensionRows(
@@ -107,7 +120,12 @@ async function fillRows(
   return await phases.run('load', async () => await loadRows(scratch, stored, rows, load, phases.onProgress, signal));
 }
 
-async function fillLargeObjects(scratch: Target, stored: StoredArchive, phases: Phases, signal: AbortSignal): Promise<void> {
+async function fillLargeObjects(
+  scratch: Target,
+  stored: StoredArchive,
+  phases: Phases,
+  signal: AbortSignal,
+): Promise<void> {
   await using connection = await connect(scratch, signal);
   await connection.query(loadSessionSql(connection.serverMajor), 'prepare the session');
   await fillLargeObjectsOn(connection, stored, phases, signal);
@@ -162,7 +180,10 @@ async function compare(
   await inParallel(bySize(checked), options.jobs, open, signal, async (own, table, ownSignal) => {
     const rows = await countTable(own, table, known.before);
     const digest = options.prove ? storedDigest(table, known.digests) : undefined;
-    const restored = digest === undefined ? undefined : await digestRestored(scratch, stored, table, options.stallTimeoutMs, ownSignal);
+    const restored =
+      digest === undefined
+        ? undefined
+        : await digestRestored(scratch, stored, table, options.stallTimeoutMs, ownSignal);
     if (digest !== undefined && restored !== undefined) compareDigests(table.table, digest, restored);
     results.set(table, restoredTable(table, rows, restored));
     tellTable(phases.onProgress, 'compare', results.size, checked.length, table.table);
@@ -180,18 +201,26 @@ async function compare(
 /** undefined where the backup does not tell how many it holds. */
 export function expectedObjects(stored: StoredArchive): number | undefined {
   const counts = stored.largeObjects.map(({ entry }) => entry.rows);
-  return counts.every((count) => count !== undefined) ? counts.reduce<number>((sum, count) => sum + (count ?? 0), 0) : undefined;
+  return counts.every((count) => count !== undefined)
+    ? counts.reduce<number>((sum, count) => sum + (count ?? 0), 0)
+    : undefined;
 }
 
 function bySize(tables: readonly CheckedTable[]): readonly CheckedTable[] {
-  const size = ({ stored }: CheckedTable) => stored.reduce((sum, each) => sum + (each.size ?? each.expectedRows * 64), 0);
+  const size = ({ stored }: CheckedTable) =>
+    stored.reduce((sum, each) => sum + (each.size ?? each.expectedRows * 64), 0);
   return tables.toSorted((a, b) => size(b) - size(a));
 }
 
 /** Returns warnings: statistics are no part of the backup, so their failure is none of the restore's. */
-async function analyze(scratch: Target, jobs: number, signal: AbortSignal): Promise<readonly string[]> {
+export async function analyze(
+  scratch: Target,
+  jobs: number,
+  signal: AbortSignal,
+  only?: readonly TableName[],
+): Promise<readonly string[]> {
   await using connection = await connect(scratch, signal);
-  const names = await tablesToAnalyze(connection);
+  const names = only?.map(quotedName) ?? (await tablesToAnalyze(connection));
   const open = async (own: AbortSignal) => await connect(scratch, own);
   const warnings: string[] = [];
   await inParallel(names, jobs, open, signal, async (own, name) => {
@@ -234,6 +263,8 @@ function maintenanceMemory(host: string, current: number, jobs: number): number 
 
 /** pg_restore's own warnings; anything else it says with exit code 0 is progress. */
 function warningsOf(said: string): readonly string[] {
-  return said.split('\n').filter((line) => /^pg_restore: warning:/.test(line)).map((line) => line.replace('pg_restore: warning: ', ''));
+  return said
+    .split('\n')
+    .filter((line) => /^pg_restore: warning:/.test(line))
+    .map((line) => line.replace('pg_restore: warning: ', ''));
 }
-

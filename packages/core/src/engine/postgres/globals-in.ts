@@ -83,14 +83,18 @@ export function missingOnly(
   }
   return {
     run,
-    created: [...[...newRoles].map((role) => `the role ${role}`), ...[...newSpaces].map((space) => `the tablespace ${space}`)],
+    created: [
+      ...[...newRoles].map((role) => `the role ${role}`),
+      ...[...newSpaces].map((space) => `the tablespace ${space}`),
+    ],
   };
 }
 
 /** SQL statements without their semicolons; comments and psql's own commands are left out. */
 export function splitStatements(script: string): readonly string[] {
   const statements: string[] = [];
-  const pattern = /--[^\n]*|^\\[^\n]*|[eE]'(?:[^'\\]|''|\\[\s\S])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|;|[^-\\'";eE]+|[\s\S]/gmu;
+  const pattern =
+    /--[^\n]*|^\\[^\n]*|[eE]'(?:[^'\\]|''|\\[\s\S])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|;|[^-\\'";eE]+|[\s\S]/gmu;
   let current = '';
   for (const [token] of script.matchAll(pattern)) {
     if (token.startsWith('--') || (token.startsWith('\\') && current.trim() === '')) continue;

@@ -185,13 +185,14 @@ function weight(table: StoredRows): number {
   return table.size ?? table.expectedRows * 64;
 }
 
-/** The server refused the rows themselves (a constraint, a function's own error): other tables' rows may change its mind. */
 function mayPassLater(error: unknown): error is CellarError {
-  if (!isCellarError(error)) return false;
+  return isCellarError(error) && isRowRefusal(error);
+}
+
+/** The server refused the rows themselves (a constraint, a function's own error): other tables' rows may change its mind. */
+export function isRowRefusal(error: CellarError): boolean {
   const state = error.details['sqlState'];
-  return (
-    typeof state === 'string' && /^(22|23|2F|38|39|42|P0|XX)/.test(state) && state !== 'XX001' && state !== 'XX002'
-  );
+  return typeof state === 'string' && /^(22|23|2F|38|39|42|P0)/.test(state);
 }
 
 /** Adds up what has been read of all tables. */

@@ -10,12 +10,15 @@ import { statementError } from './database-error.ts';
 /** Listens to the server's answers to one Query message. The driver calls these by name. */
 export class RawQuery implements Submittable {
   readonly #statement: Uint8Array;
+  readonly #onCopyOut: (row: Uint8Array) => void;
   readonly #tags: string[] = [];
   readonly #done: PromiseWithResolvers<readonly string[]> = Promise.withResolvers();
   readonly #copyIn: PromiseWithResolvers<void> = Promise.withResolvers();
 
-  constructor(statement: Uint8Array) {
+  /** @param onCopyOut takes the rows of a COPY … TO STDOUT, one at a time. */
+  constructor(statement: Uint8Array, onCopyOut: (row: Uint8Array) => void = () => {}) {
     this.#statement = statement;
+    this.#onCopyOut = onCopyOut;
     // Whoever waits for one of the two learns of the failure; the other must not count as unhandled.
     this.#done.promise.catch(() => undefined);
     this.#copyIn.promise.catch(() => undefined);
@@ -40,6 +43,10 @@ export class RawQuery implements Submittable {
 
   handleCopyInResponse(): void {
     this.#copyIn.resolve();
+  }
+
+  handleCopyData(message: { readonly chunk: Uint8Array }): void {
+    this.#onCopyOut(message.chunk);
   }
 
   handleCommandComplete(message: { readonly text: string }): void {

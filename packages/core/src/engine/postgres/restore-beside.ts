@@ -18,13 +18,13 @@ import {
 } from './database-properties.ts';
 import { fillDatabase } from './fill-database.ts';
 import { restoreGlobals } from './globals-in.ts';
-import { sourceProperties } from './source-properties.ts';
 import { Phases } from './phases.ts';
 import { cleanUpAfterCrash, connectBeside, createClauses, createScratch, dropScratch, lockRestore } from './scratch.ts';
+import { sourceProperties } from './source-properties.ts';
 import type { StoredArchive } from './stored-archive.ts';
 import { checkSwappable, swapIn } from './swap.ts';
-import { checkExtensions, checkRoles, checkTablespaces, rolesOfEntries } from './target-checks.ts';
 import { type Target, withDatabase } from './target.ts';
+import { checkExtensions, checkRoles, checkTablespaces, rolesOfEntries } from './target-checks.ts';
 
 /** What is done in the scratch database; returns the tables for the report. */
 export type Fill = (
@@ -104,11 +104,19 @@ export async function besideAndSwap(target: Target, work: BesideWork, signal: Ab
   if (live === undefined) await checkRoles(admin, propertyRoles);
 
   const scratch = scratchName(database, scratchId(options.now));
-  const placeSql = live === undefined || live.tablespace === 'pg_default' ? '' : ` TABLESPACE = ${pg.escapeIdentifier(live.tablespace)}`;
+  const placeSql =
+    live === undefined || live.tablespace === 'pg_default'
+      ? ''
+      : ` TABLESPACE = ${pg.escapeIdentifier(live.tablespace)}`;
   let inPlace = false;
   try {
     await phases.run('create', async () => {
-      await createScratch(admin, scratch, { target: database, state: 'loading' }, work.createClauses(admin.serverMajor) + placeSql);
+      await createScratch(
+        admin,
+        scratch,
+        { target: database, state: 'loading' },
+        work.createClauses(admin.serverMajor) + placeSql,
+      );
     });
     const filled = await work.fill(withDatabase(target, scratch), phases, signal);
     warnings.push(...filled.warnings);
@@ -178,18 +186,31 @@ async function checkMayCreate(admin: Connection, live: DatabaseProperties | unde
   );
   const user = row?.['name'] ?? '';
   if (row?.['may_create'] !== 't') {
-    throw new CellarError('database-privilege', `The user ${user} may not create databases, so nothing can be restored beside the live one.`, {
-      hint: `ALTER ROLE ${pg.escapeIdentifier(user)} CREATEDB; or use mode in-place.`,
-    });
+    throw new CellarError(
+      'database-privilege',
+      `The user ${user} may not create databases, so nothing can be restored beside the live one.`,
+      {
+        hint: `ALTER ROLE ${pg.escapeIdentifier(user)} CREATEDB; or use mode in-place.`,
+      },
+    );
   }
   if (row?.['owns'] !== 't') {
-    throw new CellarError('database-privilege', `The user ${user} does not own the database, so it may not rename it.`, {
-      hint: `Connect as ${live?.owner ?? 'its owner'} or a superuser; or use mode in-place.`,
-    });
+    throw new CellarError(
+      'database-privilege',
+      `The user ${user} does not own the database, so it may not rename it.`,
+      {
+        hint: `Connect as ${live?.owner ?? 'its owner'} or a superuser; or use mode in-place.`,
+      },
+    );
   }
 }
 
-async function renameInto(admin: Connection, scratch: string, database: string, comment: string | undefined): Promise<void> {
+async function renameInto(
+  admin: Connection,
+  scratch: string,
+  database: string,
+  comment: string | undefined,
+): Promise<void> {
   await admin.query('SET synchronous_commit = on', 'prepare the rename');
   await admin.query(
     [
@@ -204,6 +225,11 @@ async function renameInto(admin: Connection, scratch: string, database: string, 
 
 /** Sorts by time and is unique: seconds in base 36, and chance. */
 function scratchId(now: Date): string {
-  const seconds = Math.floor(now.getTime() / 1000).toString(36).padStart(7, '0');
-  return `${seconds}${BigInt(`0x${randomBytes(5).toString('hex')}`).toString(36).padStart(8, '0').slice(-7)}`;
+  const seconds = Math.floor(now.getTime() / 1000)
+    .toString(36)
+    .padStart(7, '0');
+  return `${seconds}${BigInt(`0x${randomBytes(5).toString('hex')}`)
+    .toString(36)
+    .padStart(8, '0')
+    .slice(-7)}`;
 }

@@ -21,7 +21,11 @@ export async function connectBeside(target: Target, signal: AbortSignal): Promis
     try {
       return await connect(withDatabase(target, database), signal);
     } catch (error) {
-      if (!isCellarError(error, 'not-found') && !isCellarError(error, 'database-privilege') && !isCellarError(error, 'database-login')) {
+      if (
+        !isCellarError(error, 'not-found') &&
+        !isCellarError(error, 'database-privilege') &&
+        !isCellarError(error, 'database-login')
+      ) {
         throw error;
       }
       last = error;
@@ -52,10 +56,16 @@ export async function createScratch(
   createClauses: string,
 ): Promise<void> {
   const quoted = pg.escapeIdentifier(name);
-  await admin.query(`CREATE DATABASE ${quoted} WITH TEMPLATE = template0 ${createClauses}`, `create the database ${name}`);
+  await admin.query(
+    `CREATE DATABASE ${quoted} WITH TEMPLATE = template0 ${createClauses}`,
+    `create the database ${name}`,
+  );
   // From here on a crash leaves something: it must be known for what it is.
   await markScratch(admin, name, mark);
-  await admin.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${quoted} FROM PUBLIC`, `close the database ${name} to others`);
+  await admin.query(
+    `REVOKE CONNECT, TEMPORARY ON DATABASE ${quoted} FROM PUBLIC`,
+    `close the database ${name} to others`,
+  );
 }
 
 export async function markScratch(admin: Connection, name: string, mark: ScratchMark): Promise<void> {
@@ -90,10 +100,19 @@ export async function cleanUpAfterCrash(admin: Connection, database: string): Pr
   });
   const done: string[] = [];
   if (leftovers.some(({ mark }) => mark.state === 'swapping')) {
-    const [live] = await admin.query('SELECT datallowconn AS open FROM pg_database WHERE datname = $1', 'look at the database', [database]);
+    const [live] = await admin.query(
+      'SELECT datallowconn AS open FROM pg_database WHERE datname = $1',
+      'look at the database',
+      [database],
+    );
     if (live?.['open'] === 'f') {
-      await admin.query(`ALTER DATABASE ${pg.escapeIdentifier(database)} ALLOW_CONNECTIONS true`, `open the database ${database}`);
-      done.push(`An earlier restore was interrupted while it had closed ${database} for connections: it is open again.`);
+      await admin.query(
+        `ALTER DATABASE ${pg.escapeIdentifier(database)} ALLOW_CONNECTIONS true`,
+        `open the database ${database}`,
+      );
+      done.push(
+        `An earlier restore was interrupted while it had closed ${database} for connections: it is open again.`,
+      );
     }
   }
   for (const { name } of leftovers) {
@@ -108,9 +127,10 @@ export function createClauses(stored: StoredArchive, targetMajor: number): strin
   const entry = stored.toc.entries.find(({ description }) => archiveText(description) === 'DATABASE');
   const definition = archiveText(entry?.definition ?? null);
   // pg_dump's own: CREATE DATABASE shop WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = libc LOCALE = 'C.UTF-8';
-  const clauses = / WITH TEMPLATE = template0 ((?:(?:ENCODING|LOCALE_PROVIDER|LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|ICU_RULES|BUILTIN_LOCALE) = (?:'(?:[^']|'')*'|\w+) ?)+)/.exec(
-    definition.replaceAll(/ (?:TABLESPACE) = (?:"(?:[^"]|"")*"|\w+)/g, '').replace(/;\s*$/, ' '),
-  )?.[1];
+  const clauses =
+    / WITH TEMPLATE = template0 ((?:(?:ENCODING|LOCALE_PROVIDER|LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|ICU_RULES|BUILTIN_LOCALE) = (?:'(?:[^']|'')*'|\w+) ?)+)/.exec(
+      definition.replaceAll(/ (?:TABLESPACE) = (?:"(?:[^"]|"")*"|\w+)/g, '').replace(/;\s*$/, ' '),
+    )?.[1];
   if (clauses === undefined) return factsClauses(stored.contents.source);
   // Before 15 there was one provider, and no word for it.
   return targetMajor < 15 ? clauses.replace(/LOCALE_PROVIDER = libc ?/, '') : clauses;

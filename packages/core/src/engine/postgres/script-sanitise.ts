@@ -59,7 +59,8 @@ class Sanitiser implements ScriptSink {
   #opening = true;
   #dropped = false;
   #droppedPublic = false;
-  #connected = false;
+  /** Something was kept that makes or fills an object. */
+  #begun = false;
 
   constructor(options: SanitiseOptions) {
     this.#options = options;
@@ -112,6 +113,7 @@ class Sanitiser implements ScriptSink {
 
   #judge(statement: Statement): void {
     const keep = this.#keeps(statement);
+    this.#begun ||= keep && !['set', 'set-config', 'empty'].includes(statement.kind);
     if (keep) this.#out.append(this.#held);
     this.#held.clear();
     this.#judged = keep ? 'keep' : 'drop';
@@ -159,8 +161,8 @@ class Sanitiser implements ScriptSink {
     const command = /^\\(\S*)/.exec(text)?.[1] ?? '';
     if (command === 'restrict' || command === 'unrestrict') return;
     if (command === 'connect' || command === 'c') {
-      if (this.#connected) throw refused('connections to several databases');
-      this.#connected = true;
+      // With --create it connects to the database it made, and again when that has got its settings; what follows goes into one database.
+      if (this.#begun) throw refused('a connection to another database after its beginning');
       return;
     }
     throw refused(`the psql command \\${printable(command)}`);

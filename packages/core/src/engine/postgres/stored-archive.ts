@@ -28,6 +28,7 @@ export interface StoredRows {
   readonly tableEntry: TocEntry | undefined;
   /** The statement names the table's partition root: rows may land in another partition than they came from. */
   readonly viaRoot: boolean;
+  readonly tableOid: number;
   /** Of the TABLE DATA entry in the TOC, where pg_dump wrote one. */
   readonly dataEntry: TocEntry | undefined;
 }
@@ -105,6 +106,7 @@ function storedRows(contents: BackupContents, entry: Entry, byId: ReadonlyMap<nu
     copyStatement,
     copyTarget: target.written,
     tableEntry,
+    tableOid: locator.from === 'copy' ? locator.tableOid : Number(archiveText(dataEntry?.oid ?? null)),
     viaRoot: own !== undefined && !(target.schema.equals(own.namespace ?? none) && target.name.equals(own.tag ?? none)),
     dataEntry,
   };

@@ -30,16 +30,22 @@ const SESSIONS_END_MS = 20_000;
 
 /** What stands against the swap already before anything is loaded. Throws `conflict`; returns what the person should know. */
 export async function checkSwappable(admin: Connection, database: string): Promise<readonly string[]> {
-  const [live] = await admin.query('SELECT datallowconn AS open FROM pg_database WHERE datname = $1', 'look at the database', [database]);
+  const [live] = await admin.query(
+    'SELECT datallowconn AS open FROM pg_database WHERE datname = $1',
+    'look at the database',
+    [database],
+  );
   if (live?.['open'] === 'f') {
     throw new CellarError('conflict', `${database} does not accept connections, so it may be in somebody's hands.`, {
       hint: `When that is not wanted: ALTER DATABASE ${pg.escapeIdentifier(database)} ALLOW_CONNECTIONS true`,
     });
   }
   await refusePrepared(admin, database);
-  const slots = await admin.query('SELECT slot_name AS name FROM pg_replication_slots WHERE database = $1', 'list replication slots', [
-    database,
-  ]);
+  const slots = await admin.query(
+    'SELECT slot_name AS name FROM pg_replication_slots WHERE database = $1',
+    'list replication slots',
+    [database],
+  );
   const subscriptions = await admin.query(
     'SELECT s.subname AS name FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = $1',
     'list subscriptions',
@@ -58,12 +64,20 @@ export async function checkSwappable(admin: Connection, database: string): Promi
 }
 
 async function refusePrepared(admin: Connection, database: string): Promise<void> {
-  const prepared = await admin.query('SELECT gid FROM pg_prepared_xacts WHERE database = $1', 'look for prepared transactions', [database]);
+  const prepared = await admin.query(
+    'SELECT gid FROM pg_prepared_xacts WHERE database = $1',
+    'look for prepared transactions',
+    [database],
+  );
   if (prepared.length === 0) return;
-  throw new CellarError('conflict', `${database} has ${prepared.length} prepared transactions, so it cannot be renamed.`, {
-    hint: 'COMMIT PREPARED or ROLLBACK PREPARED them (see pg_prepared_xacts), then restore again.',
-    details: { transactions: prepared.map(({ gid }) => gid ?? '') },
-  });
+  throw new CellarError(
+    'conflict',
+    `${database} has ${prepared.length} prepared transactions, so it cannot be renamed.`,
+    {
+      hint: 'COMMIT PREPARED or ROLLBACK PREPARED them (see pg_prepared_xacts), then restore again.',
+      details: { transactions: prepared.map(({ gid }) => gid ?? '') },
+    },
+  );
 }
 
 /** Swaps. Not to be aborted half-way, hence no signal; takes seconds. Returns how the replaced database is called and got back. */
@@ -72,7 +86,11 @@ export async function swapIn(plan: SwapPlan): Promise<NonNullable<RestoreReport[
   const uninterrupted = new AbortController().signal;
   await using admin = await connectBeside(plan.target, uninterrupted);
   const previous = await freeName(admin, live, plan.now);
-  const name = { live: pg.escapeIdentifier(live), scratch: pg.escapeIdentifier(plan.scratch), previous: pg.escapeIdentifier(previous) };
+  const name = {
+    live: pg.escapeIdentifier(live),
+    scratch: pg.escapeIdentifier(plan.scratch),
+    previous: pg.escapeIdentifier(previous),
+  };
   const scratchOid = await oidOf(admin, plan.scratch);
 
   await markScratch(admin, plan.scratch, { target: live, state: 'swapping' });
@@ -111,10 +129,14 @@ async function undoClosing(target: Target, scratchOid: string): Promise<boolean>
     await admin.query(`ALTER DATABASE ${pg.escapeIdentifier(live)} ALLOW_CONNECTIONS true`, `open ${live} again`);
     return false;
   } catch (error) {
-    throw new CellarError('database-failed', `The swap failed, and ${live} could not be opened for connections again.`, {
-      hint: `As soon as the server answers, run: ALTER DATABASE ${pg.escapeIdentifier(live)} ALLOW_CONNECTIONS true; (the next restore into it does so too).`,
-      cause: error,
-    });
+    throw new CellarError(
+      'database-failed',
+      `The swap failed, and ${live} could not be opened for connections again.`,
+      {
+        hint: `As soon as the server answers, run: ALTER DATABASE ${pg.escapeIdentifier(live)} ALLOW_CONNECTIONS true; (the next restore into it does so too).`,
+        cause: error,
+      },
+    );
   }
 }
 
@@ -153,9 +175,13 @@ async function endSessions(admin: Connection, database: string): Promise<void> {
     if (row?.['sessions'] === '0') return;
     await endThem(admin, database);
     if (performance.now() > deadline) {
-      throw new CellarError('conflict', `${database} was not replaced: ${row?.['sessions'] ?? ''} sessions in it do not end.`, {
-        hint: 'End them (pg_stat_activity), then restore again.',
-      });
+      throw new CellarError(
+        'conflict',
+        `${database} was not replaced: ${row?.['sessions'] ?? ''} sessions in it do not end.`,
+        {
+          hint: 'End them (pg_stat_activity), then restore again.',
+        },
+      );
     }
     await delay(20);
   }
@@ -178,7 +204,11 @@ async function endThem(admin: Connection, database: string): Promise<void> {
 }
 
 /** SQL for a person, to be run from another database, one statement after the other. */
-function waysBack(live: string, previous: string, now: Date): { readonly goBack: readonly string[]; readonly remove: readonly string[] } {
+function waysBack(
+  live: string,
+  previous: string,
+  now: Date,
+): { readonly goBack: readonly string[]; readonly remove: readonly string[] } {
   const name = {
     live: pg.escapeIdentifier(live),
     previous: pg.escapeIdentifier(previous),

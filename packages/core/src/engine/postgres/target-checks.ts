@@ -86,16 +86,22 @@ export async function checkRoles(connection: Connection, roles: Iterable<string>
   const there = new Set(rows.map(({ name }) => name));
   const missing = wanted.filter((role) => !there.has(role)).sort();
   if (missing.length === 0) return;
-  throw new CellarError('not-found', `The target server lacks ${some('role', missing)} that own or may use what is in the backup.`, {
-    hint: 'Create them, restore the roles of the backup too (globals), or restore without owners and privileges.',
-    details: { roles: missing },
-  });
+  throw new CellarError(
+    'not-found',
+    `The target server lacks ${some('role', missing)} that own or may use what is in the backup.`,
+    {
+      hint: 'Create them, restore the roles of the backup too (globals), or restore without owners and privileges.',
+      details: { roles: missing },
+    },
+  );
 }
 
 /** Throws `not-found`, naming all tablespaces that the server does not have. */
 export async function checkTablespaces(connection: Connection, entries: readonly TocEntry[]): Promise<void> {
   const wanted = new Set(
-    entries.filter(({ description }) => archiveText(description) !== 'DATABASE').map(({ tablespace }) => archiveText(tablespace)),
+    entries
+      .filter(({ description }) => archiveText(description) !== 'DATABASE')
+      .map(({ tablespace }) => archiveText(tablespace)),
   );
   wanted.delete('');
   if (wanted.size === 0) return;
@@ -126,21 +132,30 @@ export async function checkExtensions(
   const there = new Map(rows.map(({ name, version }) => [name, version] as const));
   const missing = wanted.filter((name) => !there.has(name)).sort();
   if (missing.length > 0) {
-    throw new CellarError('not-found', `The target server does not offer ${some('extension', missing)} that the backup uses.`, {
-      hint: 'Install the packages that bring these extensions on the target server.',
-      details: { extensions: missing },
-    });
+    throw new CellarError(
+      'not-found',
+      `The target server does not offer ${some('extension', missing)} that the backup uses.`,
+      {
+        hint: 'Install the packages that bring these extensions on the target server.',
+        details: { extensions: missing },
+      },
+    );
   }
   return wanted.flatMap((name) => {
     const source = stored.contents.source.extensions.find((extension) => extension.name === name)?.version;
     const target = there.get(name);
     if (source === undefined || source === target) return [];
-    return [`Extension ${name} had version ${source} in the source; the target server installs ${target ?? 'another'}.`];
+    return [
+      `Extension ${name} had version ${source} in the source; the target server installs ${target ?? 'another'}.`,
+    ];
   });
 }
 
 function some(kind: string, names: readonly string[]): string {
-  const shown = names.slice(0, 10).map((name) => JSON.stringify(name)).join(', ');
+  const shown = names
+    .slice(0, 10)
+    .map((name) => JSON.stringify(name))
+    .join(', ');
   const more = names.length > 10 ? ` and ${names.length - 10} more` : '';
   return names.length === 1 ? `the ${kind} ${shown}` : `the ${kind}s ${shown}${more}`;
 }

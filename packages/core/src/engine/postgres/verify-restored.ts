@@ -21,7 +21,10 @@ export interface CheckedTable {
 }
 
 /** Groups the stored tables for counting. Rows loaded through a partition root may lie in another partition: that tree counts as one. */
-export async function checkedTables(connection: Connection, tables: readonly StoredRows[]): Promise<readonly CheckedTable[]> {
+export async function checkedTables(
+  connection: Connection,
+  tables: readonly StoredRows[],
+): Promise<readonly CheckedTable[]> {
   const single = (stored: StoredRows): CheckedTable => ({
     table: stored.table,
     stored: [stored],
@@ -88,7 +91,10 @@ export async function countTable(
   throw new CellarError(
     'mismatch',
     `${showName(checked.table)} has ${rows} rows after the restore, but the backup holds ${checked.expectedRows}.`,
-    { hint: 'Nothing was replaced.', details: { table: showName(checked.table), expected: checked.expectedRows, found: rows } },
+    {
+      hint: 'Nothing was replaced.',
+      details: { table: showName(checked.table), expected: checked.expectedRows, found: rows },
+    },
   );
 }
 
@@ -139,7 +145,10 @@ export async function checkSequencesAndObjects(
     });
   }
   if (largeObjects === undefined) return;
-  const [row] = await connection.query('SELECT count(*) AS objects FROM pg_largeobject_metadata', 'count the large objects');
+  const [row] = await connection.query(
+    'SELECT count(*) AS objects FROM pg_largeobject_metadata',
+    'count the large objects',
+  );
   const found = Number(row?.['objects']);
   if (found === largeObjects) return;
   throw new CellarError('mismatch', `${found} large objects were restored, but the backup holds ${largeObjects}.`, {
@@ -179,7 +188,11 @@ export function tellTable(onProgress: OnProgress, phase: string, done: number, t
 }
 
 /** A checked table as the report has it. */
-export function restoredTable(checked: CheckedTable, restoredRows: number, rowDigest: string | undefined): RestoredTable {
+export function restoredTable(
+  checked: CheckedTable,
+  restoredRows: number,
+  rowDigest: string | undefined,
+): RestoredTable {
   return {
     table: checked.table,
     expectedRows: checked.expectedRows,
