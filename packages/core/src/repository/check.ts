@@ -12,9 +12,9 @@ import { type BackupShelf, listHolds } from './backups.ts';
 import { type EntrySource, packTable, readStoredEntry, recipePages } from './entry-reader.ts';
 import {
   type BackupName,
+  CONDEMNED_PREFIX,
   CONFIG_NAME,
   HOLDS_PREFIX,
-  CONDEMNED_PREFIX,
   MAX_PACK_BYTES,
   MAX_SIGNED_TEXT_BYTES,
   parseBackupName,

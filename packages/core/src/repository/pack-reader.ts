@@ -98,7 +98,11 @@ export class PackReader {
       offset >= tailStart
         ? tail.subarray(offset - tailStart, tail.length - FOOTER_BYTES)
         : await this.#get(object, { start: offset, end: size - FOOTER_BYTES }, signal);
-    checkHeader(object, key, await this.#get(object, { start: 0, end: HEADER_BYTES }, signal));
+    const header =
+      tailStart === 0
+        ? tail.subarray(0, HEADER_BYTES)
+        : await this.#get(object, { start: 0, end: HEADER_BYTES }, signal);
+    checkHeader(object, key, header);
     return key.openTrailer(object, offset, sealed);
   }
 
