@@ -325,13 +325,16 @@ async function extendedServer(
 ): Promise<string> {
   const config = async (name: string): Promise<string> =>
     (await run(join(binaries, 'pg_config'), [`--${name}`])).stdout.trim();
-  const [bin, share, libraries] = [await config('bindir'), await config('sharedir'), await config('pkglibdir')];
-  let root = dirname(bin);
+  // Installations can be moved, and not every pg_config knows: only where the folders lie from each other is taken from it.
+  const bin = await config('bindir');
+  const share = join(binaries, relative(bin, await config('sharedir')));
+  const libraries = join(binaries, relative(bin, await config('pkglibdir')));
+  let root = dirname(binaries);
   while (!share.startsWith(`${root}/`) || !libraries.startsWith(`${root}/`)) root = dirname(root);
   const tree = join(folder, 'installation');
   const at = (path: string): string => join(tree, relative(root, path));
-  await mkdir(at(bin), { recursive: true });
-  await copyFile(join(binaries, 'postgres'), join(at(bin), 'postgres'));
+  await mkdir(at(binaries), { recursive: true });
+  await copyFile(join(binaries, 'postgres'), join(at(binaries), 'postgres'));
   await mkdir(dirname(at(libraries)), { recursive: true });
   await symlink(libraries, at(libraries));
   await linkEach(share, at(share), 'extension');
@@ -339,7 +342,7 @@ async function extendedServer(
   for (const [name, text] of Object.entries(extensionFiles)) {
     await writeFile(join(at(share), 'extension', name), text);
   }
-  return at(bin);
+  return at(binaries);
 }
 
 async function linkEach(from: string, to: string, except?: string): Promise<void> {
