@@ -2,8 +2,9 @@
  * How a failure is told: one paragraph that says what failed, why, and what to do; the same as data with `--json`; and the exit code.
  * What is not an error of ours is a defect, and says so with the place to report it.
  */
-import { CellarError } from '@cellar/core';
+
 import type { Json } from '@cellar/core';
+import { CellarError } from '@cellar/core';
 import { EXIT, EXIT_BY_ERROR, type ExitCode } from './exit-codes.ts';
 import { printable } from './output/format.ts';
 import { UsageError } from './usage-error.ts';

@@ -16,7 +16,9 @@ export interface FolderOptions {
 }
 
 /** Where backups are: a repository, or a folder of plain files. */
-export type Place = { readonly kind: 'repository'; readonly url: string } | { readonly kind: 'folder'; readonly path: string };
+export type Place =
+  | { readonly kind: 'repository'; readonly url: string }
+  | { readonly kind: 'folder'; readonly path: string };
 
 export function addOutputOptions(command: Command): Command {
   return command
@@ -41,7 +43,10 @@ export function addPlaceOptions(command: Command): Command {
 
 function addKeyOptions(command: Command): Command {
   return command
-    .option('--passphrase-file <file>', 'read the passphrase from this file (or CELLAR_PASSPHRASE_FILE, or CELLAR_PASSPHRASE)')
+    .option(
+      '--passphrase-file <file>',
+      'read the passphrase from this file (or CELLAR_PASSPHRASE_FILE, or CELLAR_PASSPHRASE)',
+    )
     .option('--identity <file>', 'an age identity that opens the repository or the file, instead of a passphrase');
 }
 

@@ -8,16 +8,20 @@ describe('whole numbers', () => {
     expect(wholeNumber(0, 9)('0')).toBe(0);
   });
 
-  test.each(['0', '-1', '1.5', '1e3', '0x10', '', ' ', 'x', '99999999999999999999', '10'])('%j is refused with the range', (text) => {
-    expect(() => wholeNumber(1, 9)(text)).toThrow('It takes a whole number from 1 to 9.');
-  });
+  test.each(['0', '-1', '1.5', '1e3', '0x10', '', ' ', 'x', '99999999999999999999', '10'])(
+    '%j is refused with the range',
+    (text) => {
+      expect(() => wholeNumber(1, 9)(text)).toThrow('It takes a whole number from 1 to 9.');
+    },
+  );
 });
 
 test('percentages are above 0 and up to 100', () => {
   expect(percent('25')).toBe(25);
   expect(percent('0.5%')).toBe(0.5);
   expect(percent('100')).toBe(100);
-  for (const text of ['0', '101', '200', '-5', 'all', '', '5%%', '1e1']) expect(() => percent(text)).toThrow('percentage');
+  for (const text of ['0', '101', '200', '-5', 'all', '', '5%%', '1e1'])
+    expect(() => percent(text)).toThrow('percentage');
 });
 
 test('sizes know decimal and binary units', () => {

@@ -7,7 +7,8 @@ import { type Context, isInteractive } from './context.ts';
 import { EXIT } from './exit-codes.ts';
 import { UsageError } from './usage-error.ts';
 
-const SOURCES = 'Set CELLAR_PASSPHRASE_FILE to a file that holds it (or CELLAR_PASSPHRASE), or run this on a terminal to be asked.';
+const SOURCES =
+  'Set CELLAR_PASSPHRASE_FILE to a file that holds it (or CELLAR_PASSPHRASE), or run this on a terminal to be asked.';
 
 export interface PassphraseQuestion {
   /** As the prompt says it, for example `Passphrase of /srv/backups`. */
@@ -31,7 +32,8 @@ export async function askPassphrase(context: Context, question: PassphraseQuesti
   if (fromEnvironment && environment.passphraseFile !== undefined) {
     return await readPassphraseFile(environment.passphraseFile, context.signal);
   }
-  if (!isInteractive(context)) throw new UsageError(`${question.message} is needed, and there is none.`, question.sources ?? SOURCES);
+  if (!isInteractive(context))
+    throw new UsageError(`${question.message} is needed, and there is none.`, question.sources ?? SOURCES);
   return await prompt(context, question);
 }
 

@@ -31,6 +31,7 @@ Environment: DATABASE_URL, CELLAR_REPO, CELLAR_PASSPHRASE, CELLAR_PASSPHRASE_FIL
 
 /** @param args without the program's own name. */
 export async function main(args: readonly string[]): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreClosedPipe);
   const program = buildProgram();
   try {
     await program.parseAsync(optionalValuesAttached(args), { from: 'user' });
@@ -73,4 +74,9 @@ export function buildProgram(): Command {
 function optionalValuesAttached(args: readonly string[]): string[] {
   const end = args.indexOf('--');
   return args.map((arg, index) => (arg === '--read-data' && (end < 0 || index < end) ? '--read-data=100' : arg));
+}
+
+/** A reader that has gone away, as in `cellar list | head -1`, is no reason to stop a backup or to complain. */
+function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
 }

@@ -7,8 +7,8 @@ import type { Context } from './context.ts';
 import type { Environment } from './environment.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { Output } from './output/output.ts';
-import type { ProgressStyle } from './output/progress-style.ts';
 import type { ProgressView } from './output/progress.ts';
+import type { ProgressStyle } from './output/progress-style.ts';
 
 /** The options that every command has. */
 export interface OutputOptions {
@@ -52,8 +52,6 @@ async function runAction<Args extends unknown[]>(
   let view: ProgressView | undefined;
   const controller = new AbortController();
   cancelOnSignals(controller, () => view?.stop());
-  survivesClosedPipe(process.stdout);
-  survivesClosedPipe(process.stderr);
   const context: Context = {
     environment,
     output,
@@ -99,11 +97,4 @@ function cancelOnSignals(controller: AbortController, beforeExit: () => void): v
     controller.abort();
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
-}
-
-/** A reader that has gone away, as in `cellar list | head -1`, is no reason to stop a backup or to complain. */
-function survivesClosedPipe(stream: NodeJS.WriteStream): void {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
 }

@@ -40,6 +40,7 @@ export type { BackupListing, Hold } from './repository/backups.ts';
 export type { CheckOptions, CheckReport, Finding } from './repository/check.ts';
 export type { CollectReport } from './repository/collect.ts';
 export type { KeyProtection } from './repository/key-object.ts';
+export type { KeyFacts, RecoveryKit } from './repository/keys.ts';
 export type { Repository } from './repository/repository.ts';
 export { initRepository, openRepository } from './repository/repository.ts';
 export type { RestoreRequest } from './restore.ts';

@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest';
-import { formatBytes, formatCount, formatDuration, formatShare, formatThings, formatTime, printable } from './format.ts';
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatShare,
+  formatThings,
+  formatTime,
+  printable,
+} from './format.ts';
 
 test('sizes use the decimal units of disks and storages', () => {
   expect(formatBytes(999)).toBe('999 B');

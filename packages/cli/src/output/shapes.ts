@@ -2,7 +2,7 @@
  * The library's results as JSON documents for programs: snake_case, byte counts as integers named `…_bytes`, times in RFC 3339 and
  * UTC, like the API's. Scripts rely on these shapes: fields are added, never renamed.
  */
-import type { BackupManifest, SourceFacts } from '@cellar/core';
+import type { BackupListing, BackupManifest, PlainBackup, SourceFacts } from '@cellar/core';
 
 export function sourceJson(source: SourceFacts) {
   return {
@@ -23,7 +23,6 @@ export function sourceJson(source: SourceFacts) {
 
 /** A backup in a repository, without its entries. */
 export function backupJson(manifest: BackupManifest) {
-  const { stats, source } = manifest;
   return {
     id: manifest.id,
     name: manifest.database,
@@ -31,24 +30,61 @@ export function backupJson(manifest: BackupManifest) {
     started_at: manifest.startedAt.toISOString(),
     description: manifest.description,
     tags: [...manifest.tags],
-    database_name: source.database,
-    database_host: source.host,
-    server_version: source.serverVersion,
-    table_count: tablesOf(manifest).length,
-    row_count: rowsOf(manifest),
     parent: manifest.parent,
+    row_count: rowsOf(manifest),
+    ...statsJson(manifest.stats),
+  };
+}
+
+/** A line of the list: a damaged backup has its id, its state and the reason, and nothing else that could be known. */
+export function listingJson(listing: BackupListing) {
+  const { id, state, held } = listing;
+  if (listing.state === 'damaged') return { id, state, held, error: listing.error.message };
+  return {
+    id,
+    state,
+    held,
+    name: listing.database,
+    created_at: listing.createdAt.toISOString(),
+    started_at: listing.startedAt.toISOString(),
+    description: listing.description,
+    tags: [...listing.tags],
+    parent: listing.parent,
+    engine: listing.engine,
+    server_version: listing.serverVersion,
+    row_count: listing.rows,
+    ...statsJson(listing.stats),
+  };
+}
+
+/** A plain file; the first fields are those of the API's backups. */
+export function plainBackupJson(backup: PlainBackup) {
+  return {
+    filename: backup.name.fileName,
+    timestamp: backup.name.timestamp,
+    created_at: backup.createdAt.toISOString(),
+    description: backup.description,
+    size_bytes: backup.sizeBytes,
+    database_name: backup.databaseName,
+    database_host: backup.databaseHost,
+    encrypted: backup.name.encrypted,
+    compression: backup.name.compression,
+    table_count: backup.facts?.script.tables.length ?? null,
+    row_count: backup.facts?.script.tables.reduce((sum, table) => sum + table.rows, 0) ?? null,
+    script_bytes: backup.facts?.scriptBytes ?? null,
+    problems: [...backup.problems],
+  };
+}
+
+export function rowsOf(manifest: BackupManifest): number {
+  return manifest.entries.reduce((sum, entry) => sum + (entry.kind === 'rows' ? (entry.rows ?? 0) : 0), 0);
+}
+
+function statsJson(stats: BackupManifest['stats']) {
+  return {
     raw_bytes: stats.rawBytes,
     new_raw_bytes: stats.newRawBytes,
     new_stored_bytes: stats.newStoredBytes,
     reused_bytes: stats.reusedBytes,
-    warnings: [...source.warnings],
   };
-}
-
-export function tablesOf(manifest: BackupManifest) {
-  return manifest.entries.filter((entry) => entry.kind === 'rows');
-}
-
-export function rowsOf(manifest: BackupManifest): number {
-  return tablesOf(manifest).reduce((sum, entry) => sum + (entry.rows ?? 0), 0);
 }

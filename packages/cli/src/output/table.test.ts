@@ -21,11 +21,7 @@ const ROWS: readonly Row[] = [
 
 test('columns are as wide as their widest cell, and numbers stand right', () => {
   expect(renderTable(COLUMNS, ROWS, { colour: false })).toBe(
-    [
-      'id     size  description',
-      'A1     1 MB  before the upgrade of the brewing hall',
-      'B22  120 MB  啤酒',
-    ].join('\n'),
+    ['id     size  description', 'A1     1 MB  before the upgrade of the brewing hall', 'B22  120 MB  啤酒'].join('\n'),
   );
 });
 
@@ -51,6 +47,13 @@ test('colour adds nothing but escape sequences to the head', () => {
 });
 
 test('facts that are not there leave no line, and several values go under each other', () => {
-  const text = renderFacts([['name', 'shop'], ['note', undefined], ['entries', ['a', 'b']]], false);
+  const text = renderFacts(
+    [
+      ['name', 'shop'],
+      ['note', undefined],
+      ['entries', ['a', 'b']],
+    ],
+    false,
+  );
   expect(text).toBe('name     shop\nentries  a\n         b');
 });

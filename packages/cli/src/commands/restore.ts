@@ -1,0 +1,217 @@
+/** `cellar restore`: puts a backup back into a database, so that a failure changes nothing. */
+import { availableParallelism } from 'node:os';
+import type { RestoreMode, RestoreOptions, RestoreReport } from '@cellar/core';
+import { type Command, Option } from 'commander';
+import { confirmByName } from '../confirm.ts';
+import type { Context } from '../context.ts';
+import { openBackup } from '../open.ts';
+import {
+  addOutputOptions,
+  addPlaceOptions,
+  databaseUrl,
+  type FolderOptions,
+  type RepositoryOptions,
+} from '../options.ts';
+import { formatCount, formatDuration, formatThings, formatTime, printable } from '../output/format.ts';
+import { collect, duration, filled, type ParsedTableName, tableName, wholeNumber } from '../parse.ts';
+import type { Run } from '../run.ts';
+import { UsageError } from '../usage-error.ts';
+
+interface Options extends RepositoryOptions, FolderOptions {
+  readonly to: string;
+  readonly mode?: RestoreMode;
+  readonly table: readonly ParsedTableName[];
+  readonly intoSchema?: string;
+  readonly jobs: number;
+  readonly schemaOnly?: boolean;
+  readonly dataOnly?: boolean;
+  /** commander's way with `--no-…`: true unless it was given. */
+  readonly owner: boolean;
+  readonly privileges: boolean;
+  readonly globals?: boolean;
+  readonly prove?: boolean;
+  readonly stallTimeout: number;
+  readonly yes?: boolean;
+}
+
+const DEFAULT_JOBS = Math.min(4, availableParallelism());
+
+export function registerRestore(program: Command, run: Run): void {
+  const command = program
+    .command('restore')
+    .summary('restore a backup into a database')
+    .description(
+      'Restores a backup. By default it is loaded beside the live database, compared, and swapped in by renaming; whatever fails on the way leaves the live database as it was.',
+    )
+    .argument('<backup>', 'an id, a unique start of one, a file name, latest, or NAME@latest')
+    .requiredOption(
+      '-t, --to <database-url>',
+      'the database to restore to, or env:NAME for the URL in that variable',
+      filled,
+    );
+  addPlaceOptions(command)
+    .addOption(
+      new Option(
+        '--mode <mode>',
+        'swap: load beside, then rename (default); in-place: within the database, in one transaction; new: into a database that must not exist yet',
+      ).choices(['swap', 'in-place', 'new']),
+    )
+    .option(
+      '--table <table>',
+      'only this table, with its indexes and constraints; may be repeated (default mode: in-place)',
+      collect(tableName),
+      [],
+    )
+    .option('--into-schema <schema>', 'with --table: restore into this schema, beside what is there', filled)
+    .option('-j, --jobs <n>', 'how many connections load at once', wholeNumber(1, 64), DEFAULT_JOBS)
+    .option('--prove', 'compare the rows of every table with the stored ones, not only their number')
+    .option('--schema-only', 'definitions, no rows')
+    .option('--data-only', 'rows, no definitions')
+    .option('--no-owner', 'everything belongs to the user who restores')
+    .option('--no-privileges', 'no GRANTs')
+    .option('--globals', 'create roles and tablespaces of the backup that are missing')
+    .option('--stall-timeout <time>', 'give up when nothing moves for so long', duration, 600_000)
+    .option('-y, --yes', 'do not ask before replacing something');
+  addOutputOptions(command)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ cellar restore latest --repo /srv/backups --to postgres://app@localhost/shop
+  $ cellar restore latest --repo /srv/backups --to env:DATABASE_URL --prove --yes
+  $ cellar restore shop@latest --repo /srv/backups --to postgres://app@localhost/rehearsal --mode new
+  $ cellar restore 01JC6Q --repo /srv/backups --to env:DATABASE_URL --table orders --into-schema rescued
+  $ cellar restore shop_backup_20241108_020000.sql.gz --dir ./backups --to env:DATABASE_URL`,
+    )
+    .action(run(restore));
+}
+
+async function restore(context: Context, name: string, options: Options): Promise<void> {
+  refuseContradictions(options);
+  const { engineForUrl, restoreBackup } = await import('@cellar/core');
+  const { output, signal } = context;
+  const url = databaseUrl(context, options.to);
+  const target = (await engineForUrl(url)).describe(url);
+  const mode = options.mode ?? (options.table.length > 0 ? 'in-place' : 'swap');
+
+  await using backup = await openBackup(context, name, options);
+  const title = `the backup ${backup.title} of ${printable(backup.database)}, taken ${formatTime(backup.createdAt)}`;
+  await confirmByName(context, {
+    consequence: `${consequenceOf(mode, options, `${target.database} at ${target.host}:${target.port}`)} with ${title}.`,
+    name: target.database,
+    yes: (options.yes ?? false) || mode === 'new' || options.intoSchema !== undefined,
+  });
+
+  using progress = context.startProgress();
+  const startedAt = performance.now();
+  const report = await restoreBackup({
+    url,
+    contents: backup.contents,
+    options: restoreOptions(mode, options),
+    onProgress: progress.onProgress,
+    signal,
+  });
+  progress.stop();
+  const took = performance.now() - startedAt;
+  for (const warning of report.warnings) output.warn(printable(warning));
+  output.result({
+    json: () => reportJson(report, backup.title, took),
+    text: () => reportText(context, report, title, took),
+    quiet: () => report.database,
+  });
+}
+
+function consequenceOf(mode: RestoreMode, options: Options, database: string): string {
+  if (options.table.length > 0) {
+    return `This replaces ${formatThings(options.table.length, 'table')} of the database ${database}`;
+  }
+  if (mode === 'swap') return `This replaces the database ${database} (which is kept under another name)`;
+  return `This replaces the contents of the database ${database}, which are not kept,`;
+}
+
+function restoreOptions(mode: RestoreMode, options: Options): RestoreOptions {
+  return {
+    mode,
+    ...(options.table.length === 0 ? {} : { tables: options.table }),
+    ...(options.intoSchema === undefined ? {} : { intoSchema: options.intoSchema }),
+    content: options.schemaOnly ? 'schema' : options.dataOnly ? 'data' : 'all',
+    owners: options.owner ? 'keep' : 'drop',
+    privileges: options.privileges ? 'keep' : 'drop',
+    globals: options.globals ?? false,
+    jobs: options.jobs,
+    prove: options.prove ?? false,
+    stallTimeoutMs: options.stallTimeout,
+    now: new Date(),
+  };
+}
+
+function refuseContradictions(options: Options): void {
+  if (options.schemaOnly && options.dataOnly) {
+    throw new UsageError('--schema-only and --data-only leave nothing to restore.', 'Give one of them, or neither.');
+  }
+  if (options.intoSchema !== undefined && options.table.length === 0) {
+    throw new UsageError('--into-schema is for chosen tables.', 'Name them with --table.');
+  }
+  if (options.table.length > 0 && options.mode === 'swap') {
+    throw new UsageError(
+      '--mode swap replaces a whole database, and --table asks for some tables.',
+      'Leave the mode out, and the tables are restored within the database.',
+    );
+  }
+}
+
+function reportJson(report: RestoreReport, backup: string, took: number) {
+  return {
+    backup,
+    database_name: report.database,
+    mode: report.mode,
+    duration_seconds: took / 1000,
+    previous:
+      report.previous === undefined
+        ? null
+        : {
+            database: report.previous.database,
+            go_back: [...report.previous.goBack],
+            remove: [...report.previous.remove],
+          },
+    tables: report.tables.map(({ table, expectedRows, restoredRows, rowDigest }) => ({
+      schema: table.schema,
+      name: table.name,
+      expected_rows: expectedRows ?? null,
+      restored_rows: restoredRows,
+      row_digest: rowDigest ?? null,
+    })),
+    phases: report.phases.map(({ phase, seconds }) => ({ phase, seconds })),
+    warnings: [...report.warnings],
+  };
+}
+
+function reportText(context: Context, report: RestoreReport, title: string, took: number): string {
+  const { output } = context;
+  const rows = report.tables.reduce((sum, table) => sum + table.restoredRows, 0);
+  const proven = report.tables.filter((table) => table.rowDigest !== undefined).length;
+  const counted = report.tables.filter((table) => table.expectedRows !== undefined).length;
+  const lines = [
+    `Restored ${output.style('bold', printable(report.database))} from ${title}.`,
+    `${formatThings(report.tables.length, 'table')}, ${formatCount(rows)} rows, in ${formatDuration(took)} (${report.phases
+      .map(({ phase, seconds }) => `${phase} ${formatDuration(seconds * 1000)}`)
+      .join(', ')}).`,
+    proven > 0
+      ? output.style(
+          'green',
+          `Proven: the rows of ${formatThings(proven, 'table')} are the very rows that were backed up.`,
+        )
+      : `Checked: ${formatThings(counted, 'table')} have as many rows as when they were backed up.`,
+  ];
+  if (report.previous !== undefined) {
+    const { database, goBack, remove } = report.previous;
+    lines.push(
+      `The database as it was before is kept as ${output.style('bold', printable(database))}.`,
+      'To go back to it:',
+      ...goBack.map((statement) => `  ${statement}`),
+      'To remove it:',
+      ...remove.map((statement) => `  ${statement}`),
+    );
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,80 @@
+/** Writes a stream of bytes to a file, which appears whole or not at all, or to stdout. */
+import { createWriteStream } from 'node:fs';
+import { access, rename, rm } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { CellarError } from '@cellar/core';
+
+/** The reader of stdout went away before the end: nobody is left to complain to. */
+export class ClosedPipe extends Error {}
+
+/** Throws `storage-failed` or `storage-full` in words about the file, and what the source throws as it is. */
+export async function writeFileWhole(
+  path: string,
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
+  const partial = `${path}.cellar-partial`;
+  try {
+    const sink = createWriteStream(partial, { mode: 0o600, flush: true });
+    await pipeline(copied(source), sink, { signal });
+    await rename(partial, path);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw inWords(error, path);
+  }
+}
+
+/** Throws ClosedPipe when stdout was closed. stdout itself is left open: the process ends it. */
+export async function writeStdout(
+  stdout: NodeJS.WriteStream,
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await pipeline(copied(source), stdout, { signal, end: false });
+  } catch (error) {
+    throw isSystemError(error) && error.code === 'EPIPE' && error.syscall === 'write' ? new ClosedPipe() : error;
+  }
+}
+
+export async function fileExists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return false;
+    throw inWords(error, path);
+  }
+}
+
+/** A stream holds on to what it is given, and the source may use the array again. */
+async function* copied(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  for await (const part of source) yield Buffer.from(part);
+}
+
+function inWords(error: unknown, path: string): unknown {
+  if (!isSystemError(error) || error.syscall === undefined) return error;
+  switch (error.code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new CellarError('storage-full', `There is no room left for ${path}.`, {
+        hint: 'Free some space or name another place; nothing was left behind.',
+        cause: error,
+      });
+    case 'ENOENT':
+      return new CellarError('storage-failed', `The folder of ${path} does not exist.`, { cause: error });
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new CellarError('storage-failed', `${path} may not be written.`, {
+        hint: 'Name a place that this user may write to.',
+        cause: error,
+      });
+    default:
+      return new CellarError('storage-failed', `${path} could not be written: ${error.message}.`, { cause: error });
+  }
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'code' in error && !(error instanceof CellarError);
+}
