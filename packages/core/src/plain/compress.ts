@@ -65,7 +65,6 @@ export async function* compress(
 class Blocks {
   readonly #compression: Compression;
   readonly #crew: CompressCrew;
-  readonly #blockSize: number;
   readonly #inputs: ArrayBuffer[] = [];
   readonly #outputs: ArrayBuffer[] = [];
   #input: Uint8Array<ArrayBuffer>;
@@ -77,17 +76,16 @@ class Blocks {
   constructor(compression: Compression, crew: CompressCrew) {
     this.#compression = compression;
     this.#crew = crew;
-    this.#blockSize = BLOCK_SIZE[compression];
     this.#input = this.#emptyInput();
   }
 
   get full(): boolean {
-    return this.#filled === this.#blockSize;
+    return this.#filled === BLOCK_SIZE;
   }
 
   /** Copies from `chunk` what there is room for, and returns how many bytes that were. */
   fill(chunk: Uint8Array, at: number): number {
-    const count = Math.min(chunk.length - at, this.#blockSize - this.#filled);
+    const count = Math.min(chunk.length - at, BLOCK_SIZE - this.#filled);
     this.#input.set(chunk.subarray(at, at + count), this.#windowLength + this.#filled);
     this.#filled += count;
     return count;
@@ -109,7 +107,7 @@ class Blocks {
         this.#input.set(input.subarray(windowLength + blockLength - WINDOW, windowLength + blockLength));
       }
     }
-    const output = this.#outputs.pop() ?? new ArrayBuffer(OUTPUT_SIZE[this.#compression]);
+    const output = this.#outputs.pop() ?? new ArrayBuffer(OUTPUT_SIZE);
     return this.#crew.compress({
       compression: this.#compression,
       input: input.buffer,
@@ -134,6 +132,6 @@ class Blocks {
   }
 
   #emptyInput(): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.#inputs.pop() ?? new ArrayBuffer(WINDOW + this.#blockSize));
+    return new Uint8Array(this.#inputs.pop() ?? new ArrayBuffer(WINDOW + BLOCK_SIZE));
   }
 }

@@ -6,20 +6,17 @@ import { constants, deflateRawSync, zstdCompressSync } from 'node:zlib';
 
 export type Compression = 'gzip' | 'zstd';
 
-/** Bytes of raw script that are compressed at once. For zstd every block is a frame of its own, and larger frames compress better. */
-export const BLOCK_SIZE: Readonly<Record<Compression, number>> = { gzip: 1024 * 1024, zstd: 4 * 1024 * 1024 };
+/** Bytes of raw script that are compressed at once. */
+export const BLOCK_SIZE = 1024 * 1024;
 
 /** Deflate looks back no further: what precedes a block is given to it as its dictionary. */
 export const WINDOW = 32 * 1024;
 
 /** Room for a compressed block: more than deflateBound and ZSTD_compressBound say. */
-export const OUTPUT_SIZE: Readonly<Record<Compression, number>> = {
-  gzip: BLOCK_SIZE.gzip + 64 * 1024,
-  zstd: BLOCK_SIZE.zstd + 64 * 1024,
-};
+export const OUTPUT_SIZE = BLOCK_SIZE + 64 * 1024;
 
-const GZIP_LEVEL = 4;
-const ZSTD_LEVEL = 3;
+const GZIP_LEVEL = 5;
+const ZSTD_LEVEL = 1;
 
 /**
  * Compresses one block, so that the blocks' results in order are one deflate stream, or are zstd frames.
@@ -28,13 +25,13 @@ const ZSTD_LEVEL = 3;
 export function compressBlock(compression: Compression, window: Uint8Array, block: Uint8Array, last: boolean): Buffer {
   if (compression === 'zstd') {
     const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL, [constants.ZSTD_c_checksumFlag]: 1 };
-    return zstdCompressSync(block, { params, chunkSize: OUTPUT_SIZE.zstd });
+    return zstdCompressSync(block, { params, chunkSize: OUTPUT_SIZE });
   }
   return deflateRawSync(block, {
     level: GZIP_LEVEL,
     // A flush ends at a byte, so that blocks can be joined.
     finishFlush: last ? constants.Z_FINISH : constants.Z_SYNC_FLUSH,
-    chunkSize: OUTPUT_SIZE.gzip,
+    chunkSize: OUTPUT_SIZE,
     ...(window.length === 0 ? {} : { dictionary: window }),
   });
 }
