@@ -104,14 +104,16 @@ export function withDatabase(target: Target, database: string): Target {
 
 function parseParameters(query: string): ReadonlyMap<Parameter, string> {
   const found = new Map<Parameter, string>();
-  for (const pair of query.split('&')) {
+  for (const [index, pair] of query.split('&').entries()) {
     if (pair === '') continue;
     const equals = pair.indexOf('=');
     const name = decode(equals === -1 ? pair : pair.slice(0, equals), 'parameters');
     const known = PARAMETERS.find((parameter) => parameter === name);
     if (known === undefined || equals === -1) {
+      // Not by name: what follows an & that was not encoded may be the rest of a password.
+      const what = equals === -1 ? 'has no value' : 'is none that Cellar knows';
       throw invalid(
-        `The database URL has ${equals === -1 ? 'a parameter without a value' : 'a parameter that Cellar does not know'}${/^[a-z_]{1,40}$/.test(name) ? ` (${name})` : ''}.`,
+        `Parameter ${index + 1} of the database URL ${what}.`,
         `Known parameters: ${PARAMETERS.join(', ')}. ${ENCODE_HINT}`,
       );
     }
