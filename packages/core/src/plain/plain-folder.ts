@@ -199,6 +199,8 @@ export class PlainFolder {
       await this.storage.put(sidecarName(name.fileName), Buffer.from(text), { signal });
       return backup;
     } catch (error) {
+      // A write whose answer was lost, and which was sent again.
+      if (isCellarError(error, 'conflict')) return backup;
       const why = error instanceof Error ? error.message : String(error);
       return { ...backup, problems: [...backup.problems, `The sidecar could not be written: ${why}`] };
     }
