@@ -1,7 +1,7 @@
 /**
  * `npm test`: everything that is checked, each check a part of its own: system tools, types, lint, and all tests. The parts run
  * side by side as far as that helps; each part's output is printed when it ends, and the last line is `N passed, N failed`.
- * A part that cannot run, or crashes, counts as failed.
+ * A part that cannot run, or crashes, counts as failed; without the system tools nothing else is tried.
  *
  * Arguments are handed on to vitest: `npm test -- packages/core/src/storage` runs the tests of one folder (and no types or lint).
  */
@@ -25,12 +25,15 @@ const filters = process.argv.slice(2);
 const started = Date.now();
 const outcomes: Outcome[] = [];
 
-outcomes.push(await systemTools());
-// Types and lint take seconds: they are through before the machine's cores are wanted for the tests.
-if (filters.length === 0) {
-  outcomes.push(...(await Promise.all([check('types', 'tsc', ['--noEmit']), check('lint', 'biome', LINT)])));
+const tools = await systemTools();
+outcomes.push(tools);
+if (tools.failed === 0) {
+  // Types and lint take seconds: they are through before the machine's cores are wanted for the tests.
+  if (filters.length === 0) {
+    outcomes.push(...(await Promise.all([check('types', 'tsc', ['--noEmit']), check('lint', 'biome', LINT)])));
+  }
+  outcomes.push(await tests());
 }
-outcomes.push(await tests());
 
 const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
 const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0);
@@ -74,18 +77,21 @@ async function tests(): Promise<Outcome> {
   }
 }
 
-/** Tests by outcome; a file that could not be loaded, and a test that was not run, are failures. */
+/** Tests by outcome; a test that was not run is a failure, and so is a file that could not be loaded. */
 function countTests(report: string): Outcome | undefined {
   if (report === '') return undefined;
-  const { numTotalTests, numPassedTests, testResults } = JSON.parse(report) as {
-    numTotalTests: number;
-    numPassedTests: number;
+  const { testResults } = JSON.parse(report) as {
     testResults: readonly { status: string; assertionResults: readonly { status: string }[] }[];
   };
-  const brokenFiles = testResults.filter(
-    (file) => file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
-  ).length;
-  return { passed: numPassedTests, failed: numTotalTests - numPassedTests + brokenFiles };
+  let passed = 0;
+  let failed = 0;
+  for (const file of testResults) {
+    const good = file.assertionResults.filter((test) => test.status === 'passed').length;
+    const bad = file.assertionResults.length - good;
+    passed += good;
+    failed += bad === 0 && file.status !== 'passed' ? 1 : bad;
+  }
+  return { passed, failed };
 }
 
 function say(title: string, good: boolean, details: string): void {
