@@ -81,8 +81,12 @@ async function show(cluster: Cluster, folder: string, megabytes: number, signal:
 
   await cellar('init', '--encrypt');
   const first = await cellar<BackupResult>('backup', '--description', 'First');
+  console.log(outcome(first));
+  console.log('');
   await step('A day of brewing: 2 % more rows, 1 % changed', () => brewADay(url, signal));
   const second = await cellar<BackupResult>('backup', '--description', 'After a day of brewing');
+  console.log(outcome(second));
+  console.log('');
   await step('Somebody drops the events table', () => cluster.query('DROP TABLE events CASCADE', DATABASE));
   const restored = await cellar<RestoreResult>('restore', 'latest', '--to', 'env:DATABASE_URL', '--prove', '--yes');
 
@@ -135,12 +139,17 @@ async function runCellar<Answer>(
   return JSON.parse(output) as Answer;
 }
 
+function outcome(backup: BackupResult): string {
+  const { duration_seconds: took, raw_bytes: raw, new_raw_bytes: fresh, new_stored_bytes: stored } = backup;
+  return `  ${megabytes(raw)} read in ${seconds(took)}; ${megabytes(fresh)} were new, and take ${megabytes(stored)} encrypted.`;
+}
+
 /** The table that shows what each step cost and saved. */
 function costs(first: BackupResult, second: BackupResult, restored: RestoreResult): string {
   const rows = restored.tables.reduce((sum, table) => sum + table.restored_rows, 0);
   const proven = restored.tables.filter((table) => table.row_digest !== null).length;
   const lines = [
-    ['', 'time', 'database', 'new data', 'stored', 'of the database'],
+    ['', 'time', 'backed up', 'of it new', 'stored', 'stored / backed up'],
     ...[['first backup', first] as const, ['second backup', second] as const].map(([name, backup]) => [
       name,
       seconds(backup.duration_seconds),
@@ -149,20 +158,21 @@ function costs(first: BackupResult, second: BackupResult, restored: RestoreResul
       megabytes(backup.new_stored_bytes),
       `${((100 * backup.new_stored_bytes) / backup.raw_bytes).toFixed(1)} %`,
     ]),
-    ['restore, proven', seconds(restored.duration_seconds), megabytes(second.raw_bytes), '', '', ''],
+    ['restore with proof', seconds(restored.duration_seconds), megabytes(second.raw_bytes), '', '', ''],
   ];
   const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? [];
   const table = lines.map((line, row) => {
     const text = line.map((cell, column) =>
       column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
     );
-    return row === 0 ? styleText('bold', text.join('   ')) : text.join('   ');
+    const joined = text.join('   ').trimEnd();
+    return row === 0 ? styleText('bold', joined) : joined;
   });
   const count = rows.toLocaleString('en-US');
   return [
     ...table,
     '',
-    `${styleText('green', 'Proven:')} ${proven} of ${restored.tables.length} tables hold the very rows that were backed up, ${count} in all; the dropped one is back.`,
+    `${styleText('green', 'Proven:')} all ${count} rows of ${proven} tables are the very rows that were backed up. The dropped table is back.`,
     ...(restored.previous === null
       ? []
       : [`The database as it was before is still there, as ${restored.previous.database}.`]),

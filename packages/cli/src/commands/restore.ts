@@ -193,9 +193,7 @@ function reportText(context: Context, report: RestoreReport, title: string, took
   const counted = report.tables.filter((table) => table.expectedRows !== undefined).length;
   const lines = [
     `Restored ${output.style('bold', printable(report.database))} from ${title}.`,
-    `${formatThings(report.tables.length, 'table')}, ${formatCount(rows)} rows, in ${formatDuration(took)} (${report.phases
-      .map(({ phase, seconds }) => `${phase} ${formatDuration(seconds * 1000)}`)
-      .join(', ')}).`,
+    `${formatThings(report.tables.length, 'table')}, ${formatCount(rows)} rows, in ${formatDuration(took)}${longPhases(report, took)}.`,
     proven > 0
       ? output.style(
           'green',
@@ -207,11 +205,22 @@ function reportText(context: Context, report: RestoreReport, title: string, took
     const { database, goBack, remove } = report.previous;
     lines.push(
       `The database as it was before is kept as ${output.style('bold', printable(database))}.`,
-      'To go back to it:',
-      ...goBack.map((statement) => `  ${statement}`),
+      'To go back to it, in psql while connected to another database:',
+      ...goBack.map(asStatement),
       'To remove it:',
-      ...remove.map((statement) => `  ${statement}`),
+      ...remove.map(asStatement),
     );
   }
   return lines.join('\n');
+}
+
+/** Where the time went: the phases that took a tenth of it or more. */
+function longPhases(report: RestoreReport, took: number): string {
+  const long = report.phases.filter(({ seconds }) => seconds * 10_000 >= took);
+  if (long.length === 0) return '';
+  return ` (${long.map(({ phase, seconds }) => `${phase} ${formatDuration(seconds * 1000)}`).join(', ')})`;
+}
+
+function asStatement(sql: string): string {
+  return `  ${sql.replace(/;?\s*$/, ';')}`;
 }
