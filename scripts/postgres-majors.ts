@@ -14,8 +14,14 @@ import { parseArgs } from 'node:util';
 import { provideTools, toolsNotOnPath } from './system-tools.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-/** What every major must pass: dump and restore, from the engine alone up to the command line. */
-const TESTS = ['packages/core/src/engine', 'packages/core/test'];
+/** What every major must pass: dump and restore, from the engine alone up to the whole road. */
+const TESTS = [
+  'packages/core/src/engine',
+  'packages/core/test/dump',
+  'packages/core/test/restore',
+  'packages/core/test/end-to-end',
+  'packages/core/test/harness/compare-databases.test.ts',
+];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
