@@ -5,8 +5,11 @@ import { promisify } from 'node:util';
 import type { BackupContents, Entry, SourceFacts } from '../../src/engine/engine.ts';
 import { archiveText } from '../../src/engine/postgres/archive.ts';
 import { readArchive } from '../../src/engine/postgres/archive-reader.ts';
+import { connect } from '../../src/engine/postgres/connection.ts';
 import { locatorJson, rowsEntryName } from '../../src/engine/postgres/locator.ts';
 import { schemaDigest } from '../../src/engine/postgres/schema-digest.ts';
+import { readSourceFacts } from '../../src/engine/postgres/source-facts.ts';
+import { parseTarget } from '../../src/engine/postgres/target.ts';
 import type { ClusterHandle } from '../../src/testing/postgres-cluster.ts';
 
 const run = promisify(execFile);
@@ -47,13 +50,15 @@ export async function holdBackup(
   entries.push({ name: 'schema', kind: 'schema', locator: {} });
   const reader = await readArchive(streamOf(whole));
   const objects: { ids: number[]; pieces: Buffer[]; rows: number } = { ids: [], pieces: [], rows: 0 };
+  for (const entry of head.toc.entries) {
+    if (archiveText(entry.description) === 'BLOBS') objects.ids.push(entry.dumpId);
+  }
   for await (const block of reader.blocks) {
     const pieces: Buffer[] = [];
     for await (const piece of block.bytes) pieces.push(Buffer.from(piece));
     const bytes = Buffer.concat(pieces);
     const { rows } = block.counts();
     if (block.kind === 'large-objects') {
-      objects.ids.push(block.entry.dumpId);
       objects.pieces.push(bytes);
       objects.rows += rows;
       continue;
@@ -128,29 +133,7 @@ export async function pgDump(cluster: ClusterHandle, database: string, args: rea
 }
 
 async function facts(cluster: ClusterHandle, database: string, digest: string): Promise<SourceFacts> {
-  const [row] = await cluster.query<{ encoding: string; collate: string; ctype: string }>(
-    `SELECT pg_encoding_to_char(encoding) AS encoding, datcollate AS collate, datctype AS ctype
-       FROM pg_database WHERE datname = current_database()`,
-    database,
-  );
-  const extensions = await cluster.query<{ name: string; version: string; schema: string }>(
-    'SELECT extname AS name, extversion AS version, extnamespace::regnamespace::text AS schema FROM pg_extension',
-    database,
-  );
-  return {
-    engine: 'postgres',
-    serverVersion: String(cluster.major),
-    serverMajor: cluster.major,
-    database,
-    host: '127.0.0.1',
-    port: cluster.port,
-    encoding: row?.encoding ?? '',
-    collate: row?.collate ?? '',
-    ctype: row?.ctype ?? '',
-    extensions,
-    tools: {},
-    schemaDigest: digest,
-    warnings: [],
-    details: {},
-  };
+  await using connection = await connect(parseTarget(cluster.url(database)), new AbortController().signal);
+  const { source } = await readSourceFacts(connection, []);
+  return { ...source, schemaDigest: digest };
 }

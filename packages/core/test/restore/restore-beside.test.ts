@@ -27,6 +27,5 @@ describe('a restore beside the live database', () => {
     expect(await compareDatabases(source.url, live.url)).toEqual([]);
     expect(report.previous?.database).toMatch(/_before_20241108_131200$/);
     await cluster.dropDatabase(report.previous?.database ?? '');
-    console.log(report.phases, report.warnings);
   });
 });

@@ -1,6 +1,6 @@
 /**
  * SQL that empties a database within the caller's transaction, until it is as template0 made it: for restores in place. Order matters:
- * event triggers first, or they fire on all that follows; then what is in no schema, then the schemas, `public` made anew.
+ * event triggers first, or they fire on all that follows; extensions before the schemas they are in; `public` is made anew.
  * `pg_restore --clean` cannot do this: it fails on partitioned tables with a key and on foreign keys, and leaves what was added.
  */
 import { CellarError } from '../../errors.ts';
@@ -16,14 +16,15 @@ const DROPS: readonly string[] = [
   // Members of extensions go with them; what initdb installed (plpgsql) stays.
   `SELECT format('DROP EXTENSION IF EXISTS %I CASCADE', extname) FROM pg_extension WHERE oid >= ${FIRST_USER_OID}`,
   `SELECT format('DROP FOREIGN DATA WRAPPER IF EXISTS %I CASCADE', fdwname) FROM pg_foreign_data_wrapper WHERE oid >= ${FIRST_USER_OID}`,
+  // Before casts and the like: those that a type of a schema made for itself go with it, and only so.
+  `SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY nspname`,
   `SELECT format('DROP CAST IF EXISTS (%s AS %s) CASCADE', format_type(castsource, NULL), format_type(casttarget, NULL))
      FROM pg_cast WHERE oid >= ${FIRST_USER_OID}`,
   `SELECT format('DROP TRANSFORM IF EXISTS FOR %s LANGUAGE %I CASCADE', format_type(trftype, NULL), lanname)
      FROM pg_transform t JOIN pg_language l ON l.oid = t.trflang WHERE t.oid >= ${FIRST_USER_OID}`,
   `SELECT format('DROP LANGUAGE IF EXISTS %I CASCADE', lanname) FROM pg_language WHERE oid >= ${FIRST_USER_OID}`,
   `SELECT format('DROP ACCESS METHOD IF EXISTS %I CASCADE', amname) FROM pg_am WHERE oid >= ${FIRST_USER_OID}`,
-  `SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace
-    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY nspname`,
   ...defaultPrivileges(),
 ];
 

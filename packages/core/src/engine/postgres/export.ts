@@ -6,6 +6,7 @@ import { CellarError } from '../../errors.ts';
 import type { BackupContents, ExportFormat } from '../engine.ts';
 import type { TocEntry } from './archive.ts';
 import { type ComposedEntry, composeArchive, tableDataEntry, withTableData } from './archive-writer.ts';
+import { planDefinitions } from './definitions.ts';
 import { readStoredArchive, type StoredArchive } from './stored-archive.ts';
 import { startTool } from './tool-process.ts';
 import { findTool } from './tools.ts';
@@ -131,7 +132,8 @@ async function* scriptOf(stored: StoredArchive, signal: AbortSignal): AsyncGener
     { tool: pgRestore, args: ['--exit-on-error', '--file=-'], env: {}, input: true, stallTimeoutMs: 0 },
     signal,
   );
-  const feeding = feed(tool, archiveOf(stored, false, signal));
+  const entries = eventTriggersLast(stored, composedEntries(stored, signal));
+  const feeding = feed(tool, composeArchive(stored.toc.header, entries, { offsets: false }));
   // Whoever fails first is told below; the other must not count as unhandled.
   feeding.catch(() => undefined);
   let tail = Buffer.alloc(0);
@@ -153,6 +155,12 @@ async function* scriptOf(stored: StoredArchive, signal: AbortSignal): AsyncGener
       'pg_restore ended well, but its script lacks the closing line: it is not whole.',
     );
   }
+}
+
+/** pg_dump writes them before the REFRESH of materialized views, which they would fire on: a restore would then do what nobody did. */
+function eventTriggersLast(stored: StoredArchive, entries: readonly ComposedEntry[]): readonly ComposedEntry[] {
+  const late = new Set(planDefinitions(stored)['event-triggers']);
+  return [...entries.filter(({ entry }) => !late.has(entry)), ...entries.filter(({ entry }) => late.has(entry))];
 }
 
 /** On a failure of the source the tool's input is ended, so that the tool ends too (with an error: its archive is cut). */

@@ -131,11 +131,20 @@ async function intoExisting(
   const definition = await definitionOptions(target, options, signal);
   const tables = await inOneTransaction(target, stored, options, signal, async (transaction) => {
     if (found.present.length > 0) await drop(transaction.connection, found.present);
+    if (options.intoSchema !== undefined) {
+      const schema = quotedIdentifier(options.intoSchema);
+      await transaction.connection.query(
+        `CREATE SCHEMA IF NOT EXISTS ${schema}`,
+        `create the schema ${options.intoSchema}`,
+      );
+    }
     await phases.run('pre-data', async () => await transaction.define(plan['pre-data'], definition));
     if (withRows) await phases.run('load', async () => await transaction.load(selection.rows, phases));
     await phases.run('data', async () => await transaction.define(plan.data, definition));
     await phases.run('post-data', async () => await transaction.define(plan['post-data'], definition));
     await phases.run('privileges', async () => await transaction.define(plan.privileges, definition));
+    // After its indexes: ATTACH takes those that fit the parent's, and would make them itself if they were not there yet.
+    await transaction.define(found.attachments, definition);
     if (!withRows) return [];
     return await phases.run('compare', async () => {
       const restored = await transaction.compare(selection.rows, phases);
@@ -161,6 +170,8 @@ interface Found {
   readonly present: readonly string[];
   /** All to be restored: the tables' own, and what they need that is not there. */
   readonly entries: ReadonlySet<TocEntry>;
+  /** Of partitions to parents that were not chosen and are there. */
+  readonly attachments: readonly TocEntry[];
   readonly warnings: readonly string[];
 }
 
@@ -183,7 +194,7 @@ async function lookAt(
       details: { tables: present },
     });
   }
-  if (options.content === 'data') return { present, entries: selection.entries, warnings: [] };
+  if (options.content === 'data') return { present, entries: selection.entries, attachments: [], warnings: [] };
   const entries = new Set(selection.entries);
   for (const entry of selection.needed) {
     if (await isMissing(connection, entry)) entries.add(entry);
@@ -194,8 +205,9 @@ async function lookAt(
     if (there) entries.add(key);
     else left.push(key);
   }
+  const attachments: TocEntry[] = [];
   for (const { attachment, to } of selection.outwardAttachments) {
-    if (await isThere(connection, 'to_regclass', entryName(to))) entries.add(attachment);
+    if (await isThere(connection, 'to_regclass', entryName(to))) attachments.push(attachment);
   }
   for (const entry of stored.toc.entries) {
     if (kind(entry) !== 'PUBLICATION TABLE' || !entry.dependencies.some((id) => selection.tables.has(Number(id))))
@@ -207,7 +219,7 @@ async function lookAt(
   }
   await checkRoles(connection, rolesOfEntries([...entries], options));
   await checkTablespaces(connection, [...entries]);
-  return { present, entries, warnings: leftOut(left) };
+  return { present, entries, attachments, warnings: leftOut(left) };
 }
 
 /** Decoded names where the manifest has them: the archive's own are in the dump's encoding. */
