@@ -10,9 +10,9 @@ export function schemaDigest(toc: ArchiveToc): string {
   const sections = effectiveSections(toc.entries);
   const digests: string[] = [];
   toc.entries.forEach((entry, index) => {
-    // Rows, sequence positions, large objects and what hangs on those.
-    if (sections[index] === SECTION_DATA || isLargeObject(archiveText(entry.description), archiveText(entry.tag)))
-      return;
+    const [description, tag] = [archiveText(entry.description), archiveText(entry.tag)];
+    // Rows, sequence positions, large objects and what hangs on those; the database itself, which may have another name.
+    if (sections[index] === SECTION_DATA || isLargeObject(description, tag) || isDatabase(description, tag)) return;
     const hash = createHash('sha256');
     for (const part of [
       entry.description,
@@ -33,6 +33,11 @@ export function schemaDigest(toc: ArchiveToc): string {
 /** Up to archive version 1.15 they stand before the data, an entry each, and their comments and privileges after it. */
 function isLargeObject(description: string, tag: string): boolean {
   return description.startsWith('BLOB') || /^LARGE OBJECTS? /.test(tag);
+}
+
+/** An archive always holds the database's own entries; pg_restore uses them only with --create. */
+function isDatabase(description: string, tag: string): boolean {
+  return description === 'DATABASE' || description === 'DATABASE PROPERTIES' || tag.startsWith('DATABASE ');
 }
 
 function update(hash: ReturnType<typeof createHash>, part: ArchiveString): void {

@@ -52,6 +52,7 @@ export async function startTool(run: ToolRun, signal: AbortSignal): Promise<Tool
   });
   const { stdout, stderr: errors } = child;
   if (stdout === null || errors === null) throw new Error('spawn was asked for pipes and gave none');
+  const pipe = new PipeReader(stdout);
   const stderr = keepTail(errors);
   const ended = endOf(child, errors);
   await new Promise<void>((resolve, reject) => {
@@ -102,7 +103,7 @@ export async function startTool(run: ToolRun, signal: AbortSignal): Promise<Tool
 
   return {
     processId: child.pid ?? 0,
-    output: readOutput(stdout),
+    output: readOutput(),
     async write(bytes) {
       const input = child.stdin;
       if (input === null) throw new Error('startTool was not asked for input');
@@ -124,7 +125,7 @@ export async function startTool(run: ToolRun, signal: AbortSignal): Promise<Tool
       await awaited('took no input', closed);
     },
     async finish() {
-      stdout.resume();
+      pipe.discardRest();
       const error = await failure();
       if (error !== undefined) throw error;
       return stderr();
@@ -140,16 +141,12 @@ export async function startTool(run: ToolRun, signal: AbortSignal): Promise<Tool
     },
   };
 
-  async function* readOutput(stream: Readable): AsyncGenerator<Buffer> {
+  async function* readOutput(): AsyncGenerator<Buffer> {
     for (;;) {
-      const piece: Buffer | null = stream.read();
-      if (piece !== null) {
-        yield piece;
-      } else if (stream.readableEnded || stream.destroyed) {
-        break;
-      } else {
-        await awaited('sent nothing', readableOrOver(stream));
-      }
+      const piece = pipe.read();
+      if (piece !== undefined) yield piece;
+      else if (pipe.over) break;
+      else await awaited('sent nothing', pipe.more());
     }
     const error = await failure();
     if (error !== undefined) throw error;
@@ -175,18 +172,38 @@ export async function runTool(
   return { output: Buffer.concat(pieces), stderr: await child.finish() };
 }
 
-function readableOrOver(stream: Readable): Promise<void> {
-  return new Promise((resolve) => {
-    const over = () => {
-      stream.off('readable', over);
-      stream.off('end', over);
-      stream.off('close', over);
-      resolve();
-    };
-    stream.on('readable', over);
-    stream.on('end', over);
-    stream.on('close', over);
-  });
+/** The readable end of a pipe, read when its reader wants to, without losing anything meanwhile. */
+class PipeReader {
+  readonly #stream: Readable;
+  #wake: () => void = () => undefined;
+
+  constructor(stream: Readable) {
+    this.#stream = stream;
+    // When a child exits, Node discards the output of its pipes that nobody listens to at that moment: always listen.
+    for (const event of ['readable', 'end', 'close']) stream.on(event, () => this.#wake());
+  }
+
+  /** What has come, or undefined when nothing has; `over` tells whether anything will. */
+  read(): Buffer | undefined {
+    const piece: Buffer | null = this.#stream.read();
+    return piece ?? undefined;
+  }
+
+  get over(): boolean {
+    return this.#stream.readableEnded || this.#stream.destroyed;
+  }
+
+  /** Resolves when `read` may give something, or it is over. */
+  more(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  discardRest(): void {
+    this.#stream.removeAllListeners('readable');
+    this.#stream.resume();
+  }
 }
 
 interface Ending {
