@@ -29,7 +29,10 @@ describe('what is refused with exit code 2, before anything is touched', () => {
     [['list'], 'Where are the backups?'],
     [['list', '--repo', 'x', '--dir', 'y'], 'two different places'],
     [['restore', 'latest', '--repo', 'x'], "required option '-t, --to <database-url>'"],
-    [['restore', 'latest', '--repo', 'x', '--to', URL, '--mode', 'sideways'], 'Allowed choices are swap, in-place, new'],
+    [
+      ['restore', 'latest', '--repo', 'x', '--to', URL, '--mode', 'sideways'],
+      'Allowed choices are swap, in-place, new',
+    ],
     [['restore', 'latest', '--repo', 'x', '--to', URL, '--schema-only', '--data-only'], 'nothing to restore'],
     [['restore', 'latest', '--repo', 'x', '--to', URL, '--into-schema', 's'], 'for chosen tables'],
     [['restore', 'latest', '--repo', 'x', '--to', URL, '--mode', 'swap', '--table', 't'], 'replaces a whole database'],
@@ -70,7 +73,21 @@ describe('what is refused with exit code 2, before anything is touched', () => {
 });
 
 describe('help', () => {
-  const COMMANDS = ['init', 'probe', 'backup', 'list', 'show', 'restore', 'export', 'verify', 'cleanup', 'delete', 'hold', 'release', 'key'];
+  const COMMANDS = [
+    'init',
+    'probe',
+    'backup',
+    'list',
+    'show',
+    'restore',
+    'export',
+    'verify',
+    'cleanup',
+    'delete',
+    'hold',
+    'release',
+    'key',
+  ];
 
   test.each(COMMANDS)('of %s has examples and ends with exit code 0', async (command) => {
     const { code, stdout, stderr } = await cellar([command, '--help']);
@@ -104,7 +121,12 @@ test('an error is one JSON document on stdout with --json, and words on stderr',
   await using folder = await temporaryFolder();
   const { code, stdout, stderr } = await cellar(['list', '--repo', join(folder.path, 'absent'), '--json']);
   expect(JSON.parse(stdout)).toMatchObject({
-    error: { code: 'not-found', message: expect.stringContaining('no repository'), hint: expect.any(String), retryable: false },
+    error: {
+      code: 'not-found',
+      message: expect.stringContaining('no repository'),
+      hint: expect.any(String),
+      retryable: false,
+    },
   });
   expect(stderr).toMatch(/^Error: There is no repository at .*cellar init.*\n$/);
   expect(code).toBe(1);

@@ -55,7 +55,10 @@ export function startOnTerminal(args: readonly string[], environment: Environmen
 }
 
 /** Types each answer when its question has appeared, and returns when the command has ended. */
-export async function answer(running: Running, answers: readonly (readonly [question: string, answer: string])[]): Promise<Finished> {
+export async function answer(
+  running: Running,
+  answers: readonly (readonly [question: string, answer: string])[],
+): Promise<Finished> {
   let seen = 0;
   for (const [question, text] of answers) {
     seen = await waitForOutput(running, question, seen);
