@@ -54,7 +54,8 @@ export async function readDatabaseProperties(
   );
   const settings = await connection.query(
     `SELECT CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END AS role, c AS setting
-       FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = $1::oid ORDER BY 1 NULLS FIRST, 2`,
+       FROM pg_db_role_setting s, unnest(s.setconfig) WITH ORDINALITY AS o (c, place)
+      WHERE s.setdatabase = $1::oid ORDER BY 1 NULLS FIRST, place`,
     'read the settings of the database',
     [oid],
   );

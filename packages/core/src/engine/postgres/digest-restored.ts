@@ -1,39 +1,65 @@
 /** The digest of a restored table's rows, read back by COPY with the settings of a dump and the column list of the backup. */
 import { cancelled, throwIfAborted } from '../../errors.ts';
-import { archiveText } from './archive.ts';
 import type { Connection } from './connection.ts';
-import { openCopyConnection } from './copy-out.ts';
+import { type CopyConnection, openCopyConnection } from './copy-out.ts';
 import { statementError } from './database-error.ts';
 import { RawQuery } from './raw-statement.ts';
 import { RowDigest } from './row-digest.ts';
-import type { StoredArchive } from './stored-archive.ts';
+import { type StoredArchive, storedText } from './stored-archive.ts';
 import type { Target } from './target.ts';
 import { type CheckedTable, quotedName, showName } from './verify-restored.ts';
 
-/** undefined where the stored parts have their columns in different orders, so that their rows cannot be read back as one. */
-export async function digestRestored(
-  target: Target,
-  stored: StoredArchive,
-  checked: CheckedTable,
-  stallTimeoutMs: number,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  const lists = new Set(checked.stored.map(({ copyStatement, copyTarget }) => columnList(copyStatement, copyTarget)));
-  const [columns] = lists;
-  if (columns === undefined || lists.size > 1) return undefined;
-  await using connection = await openCopyConnection(
-    { target, snapshotId: undefined, encoding: dumpEncoding(stored), lockTimeoutMs: 0, stallTimeoutMs },
-    signal,
-  );
-  const digest = new RowDigest();
-  const { bytes } = connection.copy(copyOutStatement(checked, columns), showName(checked.table));
-  for await (const some of bytes) digest.update(some);
-  return digest.end();
+/** Digests tables over connections that it opens as it needs them, and keeps until it is disposed. */
+export class RestoredDigests implements AsyncDisposable {
+  readonly #target: Target;
+  readonly #stored: StoredArchive;
+  readonly #stallTimeoutMs: number;
+  readonly #signal: AbortSignal;
+  readonly #free: CopyConnection[] = [];
+  readonly #all: CopyConnection[] = [];
+
+  constructor(target: Target, stored: StoredArchive, stallTimeoutMs: number, signal: AbortSignal) {
+    this.#target = target;
+    this.#stored = stored;
+    this.#stallTimeoutMs = stallTimeoutMs;
+    this.#signal = signal;
+  }
+
+  /** undefined where the stored parts have their columns in different orders, so that their rows cannot be read back as one. */
+  async digest(checked: CheckedTable): Promise<string | undefined> {
+    const statement = copyOutStatement(this.#stored, checked);
+    if (statement === undefined) return undefined;
+    const connection = this.#free.pop() ?? (await this.#open());
+    const digest = new RowDigest();
+    const { bytes } = connection.copy(statement, showName(checked.table));
+    for await (const some of bytes) digest.update(some);
+    this.#free.push(connection);
+    return digest.end();
+  }
+
+  async #open(): Promise<CopyConnection> {
+    const connection = await openCopyConnection(
+      {
+        target: this.#target,
+        snapshotId: undefined,
+        encoding: 'UTF8',
+        lockTimeoutMs: 0,
+        stallTimeoutMs: this.#stallTimeoutMs,
+      },
+      this.#signal,
+    );
+    this.#all.push(connection);
+    return connection;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const connection of this.#all) await connection[Symbol.asyncDispose]();
+  }
 }
 
 /**
- * The same within a transaction that nobody else can see into: on its own connection, in UTF-8 or the dump's encoding as need be.
- * Slower, since the driver takes the rows one by one.
+ * The same within a transaction that nobody else can see into, on its own connection. Slower, since the driver takes the rows one
+ * by one.
  */
 export async function digestOn(
   connection: Connection,
@@ -41,18 +67,11 @@ export async function digestOn(
   checked: CheckedTable,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const lists = new Set(checked.stored.map(({ copyStatement, copyTarget }) => columnList(copyStatement, copyTarget)));
-  const [columns] = lists;
-  if (columns === undefined || lists.size > 1) return undefined;
+  const statement = copyOutStatement(stored, checked);
+  if (statement === undefined) return undefined;
   throwIfAborted(signal);
-  const digest = new RowDigest();
   await connection.query(OUTPUT_SETTINGS, 'prepare to read the rows back');
-  // A COPY of its own encoding: the statement is in UTF-8, what it sends is not.
-  const encoding = dumpEncoding(stored).replaceAll("'", '');
-  const statement = copyOutStatement(checked, columns).replace(
-    / TO STDOUT$/,
-    ` TO STDOUT WITH (ENCODING '${encoding}')`,
-  );
+  const digest = new RowDigest();
   const query = new RawQuery(Buffer.from(statement), (row) => digest.update(row));
   connection.client.query(query);
   try {
@@ -71,24 +90,21 @@ const OUTPUT_SETTINGS = [
   "SET LOCAL bytea_output = 'hex'",
 ].join(';');
 
-function copyOutStatement(checked: CheckedTable, columns: string): string {
+/** In UTF-8; what it sends is in the encoding of the backup. */
+function copyOutStatement(stored: StoredArchive, checked: CheckedTable): string | undefined {
+  const lists = new Set(
+    checked.stored.map(({ copyStatement, copyTarget }) => columnList(stored, copyStatement, copyTarget)),
+  );
+  const [columns] = lists;
+  if (columns === undefined || lists.size > 1) return undefined;
   const name = quotedName(checked.table);
   // COPY of a table takes its own rows only; of a partition root it has to be a query.
-  if (!checked.throughRoot) return `COPY ${name}${columns === '' ? '' : ` ${columns}`} TO STDOUT`;
-  return `COPY (SELECT ${columns === '' ? '' : columns.slice(1, -1)} FROM ${name}) TO STDOUT`;
+  const rows = checked.throughRoot ? `(SELECT ${columns.slice(1, -1)} FROM ${name})` : `${name} ${columns}`;
+  return `COPY ${rows} TO STDOUT WITH (ENCODING '${stored.encoding.replaceAll("'", '')}')`;
 }
 
 /** `(id, name)` of `COPY shop.orders (id, name) FROM stdin;`, or '' where there is none. */
-function columnList(statement: Buffer, target: Buffer): string {
-  return archiveText(
-    statement.subarray('COPY '.length + target.length, statement.length - 'FROM stdin;\n'.length),
-  ).trim();
-}
-
-/** `LATIN1` of `SET client_encoding = 'LATIN1';`. */
-export function dumpEncoding(stored: StoredArchive): string {
-  const entry = stored.toc.entries.find(({ description }) => archiveText(description) === 'ENCODING');
-  return (
-    /client_encoding = '([^']*)'/.exec(archiveText(entry?.definition ?? null))?.[1] ?? stored.contents.source.encoding
-  );
+function columnList(stored: StoredArchive, statement: Buffer, target: Buffer): string {
+  const list = statement.subarray('COPY '.length + target.length, statement.length - 'FROM stdin;\n'.length);
+  return storedText(stored, list).trim();
 }

@@ -16,7 +16,7 @@ import {
   planDefinitions,
   restoreDefinitions,
 } from './definitions.ts';
-import { digestRestored } from './digest-restored.ts';
+import { RestoredDigests } from './digest-restored.ts';
 import { inParallel } from './in-parallel.ts';
 import { loadLargeObjects } from './large-objects-in.ts';
 import { type LoadOptions, loadRows, loadSessionSql, type StoredDigests } from './load.ts';
@@ -176,14 +176,12 @@ async function compare(
   };
   await using connection = await open(signal);
   const checked = await checkedTables(connection, selection.rows);
+  await using readBack = new RestoredDigests(scratch, stored, options.stallTimeoutMs, signal);
   const results = new Map<CheckedTable, RestoredTable>();
-  await inParallel(bySize(checked), options.jobs, open, signal, async (own, table, ownSignal) => {
+  await inParallel(bySize(checked), options.jobs, open, signal, async (own, table) => {
     const rows = await countTable(own, table, known.before);
     const digest = options.prove ? storedDigest(table, known.digests) : undefined;
-    const restored =
-      digest === undefined
-        ? undefined
-        : await digestRestored(scratch, stored, table, options.stallTimeoutMs, ownSignal);
+    const restored = digest === undefined ? undefined : await readBack.digest(table);
     if (digest !== undefined && restored !== undefined) compareDigests(table.table, digest, restored);
     results.set(table, restoredTable(table, rows, restored));
     tellTable(phases.onProgress, 'compare', results.size, checked.length, table.table);

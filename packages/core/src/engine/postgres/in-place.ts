@@ -107,8 +107,8 @@ async function checkBefore(
   }
   if (options.content === 'data') return warnings;
   const entries = stored.toc.entries.filter(({ description }) => !archiveText(description).startsWith('DATABASE'));
-  await checkRoles(connection, rolesOfEntries(entries, options));
-  await checkTablespaces(connection, entries);
+  await checkRoles(connection, rolesOfEntries(stored, entries, options));
+  await checkTablespaces(connection, stored, entries);
   warnings.push(...(await checkExtensions(connection, stored, entries)));
   await checkLockTable(connection, entries.length);
   return warnings;

@@ -19,7 +19,7 @@ import { locatorJson } from './locator.ts';
 import type { Phases } from './phases.ts';
 import type { Selection } from './restore-selection.ts';
 import { connectBeside, createClauses, createScratch, dropScratch } from './scratch.ts';
-import { parseCopyTarget, readStoredArchive, type StoredArchive, type StoredRows } from './stored-archive.ts';
+import { parseCopyTarget, readStoredArchive, type StoredArchive, type StoredRows, storedText } from './stored-archive.ts';
 import { type Target, withDatabase } from './target.ts';
 import { runTool } from './tool-process.ts';
 import { findTool } from './tools.ts';
@@ -71,8 +71,8 @@ async function moveIn(
     await using connection = await connect(scratch, signal);
     await connection.query(`CREATE SCHEMA IF NOT EXISTS ${quoted}`, `create the schema ${schema}`);
     const names = selection.tableEntries.map((entry) => ({
-      schema: archiveText(entry.namespace),
-      name: archiveText(entry.tag),
+      schema: storedText(stored, entry.namespace),
+      name: storedText(stored, entry.tag),
     }));
     const moved = new Map<string, { readonly schema: string; readonly name: string }>();
     for (const name of names) {

@@ -67,8 +67,8 @@ async function checkServer(
     warnings.push(...(await phases.run('globals', async () => await restoreGlobals(admin, stored.contents, signal))));
   }
   const entries = stored.toc.entries.filter(({ description }) => !archiveText(description).startsWith('DATABASE'));
-  await checkRoles(admin, rolesOfEntries(entries, options));
-  await checkTablespaces(admin, entries);
+  await checkRoles(admin, rolesOfEntries(stored, entries, options));
+  await checkTablespaces(admin, stored, entries);
   warnings.push(...(await checkExtensions(admin, stored, entries)));
   return warnings;
 }

@@ -6,7 +6,7 @@
 import { CellarError } from '../../errors.ts';
 import type { TableName } from '../engine.ts';
 import { archiveText, type TocEntry } from './archive.ts';
-import type { StoredArchive, StoredRows } from './stored-archive.ts';
+import { type StoredArchive, type StoredRows, storedText } from './stored-archive.ts';
 import { showName } from './verify-restored.ts';
 
 /** Named `table object`; they may depend on other tables too, so the name decides whose they are. */
@@ -98,12 +98,11 @@ function chosenTables(stored: StoredArchive, names: readonly TableName[]): Reado
   const tables = new Set<number>();
   const missing: string[] = [];
   for (const name of names) {
-    // The manifest's names are decoded; the archive's are in the dump's encoding, which for ASCII is the same.
     const found =
       stored.rows.find(({ table }) => table.schema === name.schema && table.name === name.name)?.tableEntry ??
       entries.find(
         (entry) =>
-          isTable(entry) && archiveText(entry.namespace) === name.schema && archiveText(entry.tag) === name.name,
+          isTable(entry) && storedText(stored, entry.namespace) === name.schema && storedText(stored, entry.tag) === name.name,
       );
     if (found === undefined) missing.push(showName(name));
     else tables.add(found.dumpId);

@@ -6,7 +6,7 @@
 import { CellarError, isCellarError } from '../../errors.ts';
 import type { OnProgress } from '../../progress.ts';
 import type { RestoreOptions, RestoreReport, TableName } from '../engine.ts';
-import { archiveText, type TocEntry } from './archive.ts';
+import type { TocEntry } from './archive.ts';
 import { type Connection, connect } from './connection.ts';
 import { planDefinitions } from './definitions.ts';
 import { analyze, definitionOptions, fillDatabase } from './fill-database.ts';
@@ -18,7 +18,7 @@ import { replaceRows } from './restore-data.ts';
 import { isTable, kind, type Selection, selectTables } from './restore-selection.ts';
 import { createClauses } from './scratch.ts';
 import { sourceProperties } from './source-properties.ts';
-import type { StoredArchive } from './stored-archive.ts';
+import { type StoredArchive, storedText } from './stored-archive.ts';
 import type { Target } from './target.ts';
 import { checkRoles, checkTablespaces, rolesOfEntries } from './target-checks.ts';
 import { checkSequencesAndObjects, quotedName, showName } from './verify-restored.ts';
@@ -49,7 +49,7 @@ export async function restoreTables(
 function movedNames(moved: StoredArchive): readonly TableName[] {
   return moved.toc.entries
     .filter(isTable)
-    .map((entry) => ({ schema: archiveText(entry.namespace), name: archiveText(entry.tag) }));
+    .map((entry) => tableName(moved, entry));
 }
 
 async function exists(target: Target, signal: AbortSignal): Promise<boolean> {
@@ -79,8 +79,8 @@ async function intoNewDatabase(
       properties: sourceProperties(stored.contents.source),
       createClauses: (major) => createClauses(stored, major),
       prepare: async (admin) => {
-        await checkRoles(admin, rolesOfEntries([...entries], options));
-        await checkTablespaces(admin, [...entries]);
+        await checkRoles(admin, rolesOfEntries(stored, [...entries], options));
+        await checkTablespaces(admin, stored, [...entries]);
         return [];
       },
       fill: async (scratch, phases, own) => {
@@ -90,7 +90,7 @@ async function intoNewDatabase(
     },
     signal,
   );
-  return { ...report, warnings: [...report.warnings, ...leftOut(selection.outwardKeys.map(({ key }) => key))] };
+  return { ...report, warnings: [...report.warnings, ...leftOut(stored, selection.outwardKeys.map(({ key }) => key))] };
 }
 
 async function intoExisting(
@@ -197,17 +197,17 @@ async function lookAt(
   if (options.content === 'data') return { present, entries: selection.entries, attachments: [], warnings: [] };
   const entries = new Set(selection.entries);
   for (const entry of selection.needed) {
-    if (await isMissing(connection, entry)) entries.add(entry);
+    if (await isMissing(connection, stored, entry)) entries.add(entry);
   }
   const left: TocEntry[] = [];
   for (const { key, to } of selection.outwardKeys) {
-    const there = await isThere(connection, 'to_regclass', entryName(to));
+    const there = await isThere(connection, 'to_regclass', quotedName(tableName(stored, to)));
     if (there) entries.add(key);
     else left.push(key);
   }
   const attachments: TocEntry[] = [];
   for (const { attachment, to } of selection.outwardAttachments) {
-    if (await isThere(connection, 'to_regclass', entryName(to))) attachments.push(attachment);
+    if (await isThere(connection, 'to_regclass', quotedName(tableName(stored, to)))) attachments.push(attachment);
   }
   for (const entry of stored.toc.entries) {
     if (kind(entry) !== 'PUBLICATION TABLE' || !entry.dependencies.some((id) => selection.tables.has(Number(id))))
@@ -215,42 +215,38 @@ async function lookAt(
     const publication = stored.toc.entries.find(
       (other) => kind(other) === 'PUBLICATION' && entry.dependencies.some((id) => Number(id) === other.dumpId),
     );
-    if (publication !== undefined && !(await isMissing(connection, publication))) entries.add(entry);
+    if (publication !== undefined && !(await isMissing(connection, stored, publication))) entries.add(entry);
   }
-  await checkRoles(connection, rolesOfEntries([...entries], options));
-  await checkTablespaces(connection, [...entries]);
-  return { present, entries, attachments, warnings: leftOut(left) };
+  await checkRoles(connection, rolesOfEntries(stored, [...entries], options));
+  await checkTablespaces(connection, stored, [...entries]);
+  return { present, entries, attachments, warnings: leftOut(stored, left) };
 }
 
 /** Decoded names where the manifest has them: the archive's own are in the dump's encoding. */
 function namesOf(stored: StoredArchive, entries: readonly TocEntry[]): readonly TableName[] {
   return entries.map(
     (entry) =>
-      stored.rows.find(({ tableEntry }) => tableEntry === entry)?.table ?? {
-        schema: archiveText(entry.namespace),
-        name: archiveText(entry.tag),
-      },
+      stored.rows.find(({ tableEntry }) => tableEntry === entry)?.table ?? tableName(stored, entry),
   );
 }
 
-function entryName(entry: TocEntry): string {
-  return quotedName({ schema: archiveText(entry.namespace), name: archiveText(entry.tag) });
+function tableName(stored: StoredArchive, entry: TocEntry): TableName {
+  return { schema: storedText(stored, entry.namespace), name: storedText(stored, entry.tag) };
 }
 
 /** Kinds of definitions whose presence can be asked for; others are taken to be there, and the server says so if not. */
-async function isMissing(connection: Connection, entry: TocEntry): Promise<boolean> {
-  const tag = archiveText(entry.tag);
-  const schema = archiveText(entry.namespace);
+async function isMissing(connection: Connection, stored: StoredArchive, entry: TocEntry): Promise<boolean> {
+  const { schema, name: tag } = tableName(stored, entry);
   switch (kind(entry)) {
     case 'SCHEMA':
       return !(await isThere(connection, 'to_regnamespace', quotedIdentifier(tag)));
     case 'TYPE':
     case 'DOMAIN':
-      return !(await isThere(connection, 'to_regtype', entryName(entry)));
+      return !(await isThere(connection, 'to_regtype', quotedName(tableName(stored, entry))));
     case 'TABLE':
     case 'SEQUENCE':
     case 'VIEW':
-      return !(await isThere(connection, 'to_regclass', entryName(entry)));
+      return !(await isThere(connection, 'to_regclass', quotedName(tableName(stored, entry))));
     case 'FUNCTION':
     case 'PROCEDURE': {
       const open = tag.lastIndexOf('(', tag.length);
@@ -301,9 +297,9 @@ async function drop(connection: Connection, names: readonly string[]): Promise<v
   }
 }
 
-function leftOut(keys: readonly TocEntry[]): readonly string[] {
+function leftOut(stored: StoredArchive, keys: readonly TocEntry[]): readonly string[] {
   return keys.map(
     (key) =>
-      `The foreign key ${showName({ schema: archiveText(key.namespace), name: archiveText(key.tag) })} was left out: the table it refers to is not there.`,
+      `The foreign key ${showName(tableName(stored, key))} was left out: the table it refers to is not there.`,
   );
 }

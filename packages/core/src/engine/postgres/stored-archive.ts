@@ -6,12 +6,14 @@ import { CellarError } from '../../errors.ts';
 import type { BackupContents, Entry, TableName } from '../engine.ts';
 import {
   type ArchiveSection,
+  type ArchiveString,
   type ArchiveToc,
   archiveText,
   effectiveSections,
   parseArchiveToc,
   type TocEntry,
 } from './archive.ts';
+import { decodeName } from './script-encoding.ts';
 import { parseLargeObjectsLocator, parseRowsLocator } from './locator.ts';
 
 export interface StoredRows {
@@ -47,6 +49,13 @@ export interface StoredArchive {
   readonly rows: readonly StoredRows[];
   readonly largeObjects: readonly StoredLargeObjects[];
   readonly globals: Entry | undefined;
+  /** Of all text in the archive, by PostgreSQL's name: `UTF8`, `LATIN1`. */
+  readonly encoding: string;
+}
+
+/** Text of the archive as it reads: names for the server, which hears them in UTF-8. */
+export function storedText({ encoding }: StoredArchive, value: ArchiveString): string {
+  return value === null ? '' : decodeName(value.toString('latin1'), encoding);
 }
 
 /** More than any schema; guards against a swapped entry. */
@@ -75,7 +84,14 @@ export async function readStoredArchive(contents: BackupContents, signal: AbortS
         dataEntries: parseLargeObjectsLocator(entry).dumpIds.map((id) => byId.get(id) ?? misfit(entry)),
       })),
     globals: contents.entries.find(({ kind }) => kind === 'globals'),
+    encoding: encodingOf(toc) ?? contents.source.encoding,
   };
+}
+
+/** `LATIN1` of `SET client_encoding = 'LATIN1';`. */
+function encodingOf({ entries }: ArchiveToc): string | undefined {
+  const entry = entries.find(({ description }) => archiveText(description) === 'ENCODING');
+  return /client_encoding = '([^']*)'/.exec(archiveText(entry?.definition ?? null))?.[1];
 }
 
 function storedRows(contents: BackupContents, entry: Entry, byId: ReadonlyMap<number, TocEntry>): StoredRows {

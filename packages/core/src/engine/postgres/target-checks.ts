@@ -5,25 +5,30 @@
 import { CellarError } from '../../errors.ts';
 import { archiveText, type TocEntry } from './archive.ts';
 import type { Connection } from './connection.ts';
-import type { StoredArchive } from './stored-archive.ts';
+import { type StoredArchive, storedText } from './stored-archive.ts';
 
 export interface OwnershipChoices {
   readonly owners: 'keep' | 'drop';
   readonly privileges: 'keep' | 'drop';
 }
 
-/** Role names that the entries' owners, privileges and policies name. Names of a LATIN1 dump are compared as they read in UTF-8. */
-export function rolesOfEntries(entries: readonly TocEntry[], choices: OwnershipChoices): ReadonlySet<string> {
+/** Role names that the entries' owners, privileges and policies name. */
+export function rolesOfEntries(
+  stored: StoredArchive,
+  entries: readonly TocEntry[],
+  choices: OwnershipChoices,
+): ReadonlySet<string> {
+  const text = (value: Buffer | null) => storedText(stored, value);
   const roles = new Set<string>();
   for (const entry of entries) {
     const description = archiveText(entry.description);
-    const owner = archiveText(entry.owner);
+    const owner = text(entry.owner);
     if (choices.owners === 'keep' && owner !== '') roles.add(owner);
     const isPrivilege = description === 'ACL' || description === 'DEFAULT ACL';
     if (isPrivilege && choices.privileges === 'keep') {
-      for (const role of rolesOfGrants(archiveText(entry.definition))) roles.add(role);
+      for (const role of rolesOfGrants(text(entry.definition))) roles.add(role);
     }
-    if (description === 'POLICY') for (const role of rolesOfPolicy(archiveText(entry.definition))) roles.add(role);
+    if (description === 'POLICY') for (const role of rolesOfPolicy(text(entry.definition))) roles.add(role);
   }
   return roles;
 }
@@ -97,11 +102,15 @@ export async function checkRoles(connection: Connection, roles: Iterable<string>
 }
 
 /** Throws `not-found`, naming all tablespaces that the server does not have. */
-export async function checkTablespaces(connection: Connection, entries: readonly TocEntry[]): Promise<void> {
+export async function checkTablespaces(
+  connection: Connection,
+  stored: StoredArchive,
+  entries: readonly TocEntry[],
+): Promise<void> {
   const wanted = new Set(
     entries
       .filter(({ description }) => archiveText(description) !== 'DATABASE')
-      .map(({ tablespace }) => archiveText(tablespace)),
+      .map(({ tablespace }) => storedText(stored, tablespace)),
   );
   wanted.delete('');
   if (wanted.size === 0) return;

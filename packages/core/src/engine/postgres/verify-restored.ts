@@ -10,7 +10,7 @@ import { archiveText } from './archive.ts';
 import type { Connection } from './connection.ts';
 import type { StoredDigests } from './load.ts';
 import { addRowDigests } from './row-digest.ts';
-import type { StoredArchive, StoredRows } from './stored-archive.ts';
+import { type StoredArchive, type StoredRows, storedText } from './stored-archive.ts';
 
 /** Stored tables that are counted as one: alone, or all that were loaded through one partition root. */
 export interface CheckedTable {
@@ -132,11 +132,9 @@ export async function checkSequencesAndObjects(
     (entry, index) => archiveText(entry.description) === 'SEQUENCE SET' && chosen(index),
   );
   for (const entry of encoded) {
-    const set = /setval\('((?:[^']|'')*)', (-?\d+), (true|false)\)/.exec(archiveText(entry.definition));
+    const set = /setval\('((?:[^']|'')*)', (-?\d+), (true|false)\)/.exec(storedText(stored, entry.definition));
     if (set === null) continue;
     const name = (set[1] ?? '').replaceAll("''", "'");
-    // A name that is not UTF-8 cannot be written on this connection; its setval was the server's own word already.
-    if (name.includes('\uFFFD')) continue;
     const [row] = await connection.query(`SELECT last_value, is_called FROM ${name}`, `read the sequence ${name}`);
     if (row?.['last_value'] === set[2] && row?.['is_called'] === (set[3] === 'true' ? 't' : 'f')) continue;
     throw new CellarError('mismatch', `The sequence ${name} does not stand where the backup has it.`, {
