@@ -75,6 +75,7 @@ async function connectOnce(
     connectionTimeoutMillis: target.connectTimeoutMs,
     application_name: 'cellar',
     keepAlive: true,
+    keepAliveInitialDelayMillis: 30_000,
     types: TEXT_TYPES,
     // Also keeps a PGOPTIONS of the surroundings from changing what a dump says.
     options: '-c client_encoding=UTF8',

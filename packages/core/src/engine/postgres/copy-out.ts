@@ -10,7 +10,7 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CellarError, cancelled } from '../../errors.ts';
 import { type Connection, connect } from './connection.ts';
-import { CopyReader, queryMessage } from './copy-reader.ts';
+import { CopyReader, copyBuffers, queryMessage } from './copy-reader.ts';
 import { sqlStateOf, statementError } from './database-error.ts';
 import { withoutTimeouts } from './snapshot.ts';
 import type { Target } from './target.ts';
@@ -94,7 +94,7 @@ function copyStream(
   stallTimeoutMs: number,
   signal: AbortSignal,
 ): CopyStream {
-  const reader = new CopyReader();
+  const reader = new CopyReader(feed.buffers);
   const doing = `copy ${title}`;
   async function* bytes(): AsyncGenerator<Uint8Array> {
     if (signal.aborted) throw cancelled(signal);
@@ -197,6 +197,8 @@ function lostWhileCopying(connection: Connection, title: string): CellarError {
  * A plain socket reads into one large buffer of ours; an encrypted one hands out its own.
  */
 class SocketFeed {
+  /** Of all copies on this connection, one after the other. */
+  readonly buffers = copyBuffers();
   #socket: Socket | undefined;
   #reader: CopyReader | undefined;
   /** Bytes of the last read that the reader had no room for; they stay where they are while reading is paused. */

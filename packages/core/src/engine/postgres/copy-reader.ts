@@ -15,6 +15,13 @@ const READY_FOR_QUERY = 'Z'.charCodeAt(0);
 const COMMAND_COMPLETE = 'C'.charCodeAt(0);
 const ERROR_RESPONSE = 'E'.charCodeAt(0);
 
+/** One is filled while the other one is with the consumer. */
+export type CopyBuffers = readonly [Buffer, Buffer];
+
+export function copyBuffers(): CopyBuffers {
+  return [Buffer.allocUnsafeSlow(BUFFER_BYTES), Buffer.allocUnsafeSlow(BUFFER_BYTES)];
+}
+
 export class CopyReader {
   /** Called once when there is something to take, or the answer is complete. */
   onReady: (() => void) | undefined;
@@ -29,8 +36,7 @@ export class CopyReader {
   /** `performance.now()` of the last bytes that came. */
   lastBytesAt = 0;
 
-  /** One buffer is filled while the other one is with the consumer. */
-  readonly #buffers = [Buffer.allocUnsafeSlow(BUFFER_BYTES), Buffer.allocUnsafeSlow(BUFFER_BYTES)] as const;
+  readonly #buffers: CopyBuffers;
   #filling = 0;
   #filled = 0;
   #ready: Uint8Array | undefined;
@@ -43,6 +49,10 @@ export class CopyReader {
   readonly #header = Buffer.alloc(5);
   #headerFilled = 0;
   #control: Buffer[] = [];
+
+  constructor(buffers: CopyBuffers = copyBuffers()) {
+    this.#buffers = buffers;
+  }
 
   /** Takes as many bytes as there is room for, and returns their number: all, or fewer when full until `release`. */
   push(piece: Buffer): number {
