@@ -6,6 +6,9 @@ import { Worker } from 'node:worker_threads';
 import { CellarError, cancelled } from '../errors.ts';
 import type { BlockDone, BlockJob } from './compress-worker.ts';
 
+/** Its bytes are outside of the heap; a small one has it collect sooner what it no longer needs of them: 15 MB less per thread. */
+const SMALL_HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 32 };
+
 interface Member {
   readonly worker: Worker;
   /** Answers in the order of the jobs given. */
@@ -51,7 +54,10 @@ export class CompressCrew implements AsyncDisposable {
   }
 
   #start(): Member {
-    const worker = new Worker(new URL('./compress-worker.ts', import.meta.url), { name: 'cellar-compress' });
+    const worker = new Worker(new URL('./compress-worker.ts', import.meta.url), {
+      name: 'cellar-compress',
+      resourceLimits: SMALL_HEAP,
+    });
     const member: Member = { worker, waiting: [] };
     worker.on('message', (done: BlockDone) => member.waiting.shift()?.resolve(done));
     worker.on('error', (cause) =>

@@ -84,6 +84,7 @@ type State =
 
 /** Words that decide whether a semicolon ends a statement: psql counts BEGIN … END in bodies of functions. */
 const LONGEST_WORD = 10;
+const ROUTINE_WORDS = new Set(['create', 'or', 'replace', 'function', 'procedure']);
 
 export class ScriptLexer {
   readonly #sink: ScriptSink;
@@ -256,55 +257,62 @@ export class ScriptLexer {
 
   /** Lexes outside of quotes until the state changes; the slice it reports ends there. */
   #statement(bytes: Buffer, start: number): number {
+    const length = bytes.length;
     let at = start;
-    while (at < bytes.length && this.#state === 'statement') {
+    while (at < length && this.#state === 'statement') {
+      if (this.#inWord) {
+        at = this.#restOfWord(bytes, at);
+        continue;
+      }
       const byte = bytes[at] ?? 0;
       const kind = CLASS[byte];
-      if (this.#inWord) {
-        if (kind === WORD_START || kind === DIGIT || byte === DOLLAR) {
-          if (this.#word.length <= LONGEST_WORD) this.#word += String.fromCharCode(byte | 32);
-          at++;
-          continue;
-        }
-        this.#inWord = false;
-        const escapes = byte === QUOTE && this.#word === 'e';
-        if (!escapes) this.#endWord();
-        if (escapes) {
-          this.#state = 'escape-string';
-          at++;
-          continue;
-        }
-      } else if (this.#inNumber) {
-        if (kind === WORD_START || kind === DIGIT || byte === DOT) {
-          at++;
-          continue;
-        }
-        this.#inNumber = false;
-      }
-      if (kind === SPACE) {
+      if (this.#inNumber) {
+        if (kind !== WORD_START && kind !== DIGIT && byte !== DOT) this.#inNumber = false;
+        else at++;
+      } else if (kind === SPACE) {
         if (this.#behindEscapeString !== 'no') this.#spaceBehindEscapeString(byte);
         this.#previous = 0;
         at++;
-        continue;
-      }
-      if (kind === SPECIAL) {
+      } else if (kind === SPECIAL) {
         this.#special(byte);
         at++;
-        continue;
+      } else {
+        this.#behindEscapeString = 'no';
+        this.#previous = 0;
+        this.#inNumber = kind === DIGIT;
+        if (kind === WORD_START) {
+          this.#inWord = true;
+          this.#word = '';
+        } else {
+          at++;
+        }
       }
-      this.#behindEscapeString = 'no';
-      this.#previous = 0;
-      if (kind === WORD_START) {
-        this.#inWord = true;
-        this.#word = String.fromCharCode(byte | 32);
-      } else if (kind === DIGIT) {
-        this.#inNumber = true;
-      }
-      at++;
     }
     if (at > start) this.#sink.slice('statement', bytes, start, at);
-    if (this.#state === 'between' || this.#state === 'copy-start') this.#endStatement();
+    if (this.#state === 'between') this.#endStatement();
     return at;
+  }
+
+  /** Reads on in a word, up to its end or that of the bytes. */
+  #restOfWord(bytes: Buffer, start: number): number {
+    let end = start;
+    while (end < bytes.length) {
+      const byte = bytes[end] ?? 0;
+      const kind = CLASS[byte];
+      if (kind !== WORD_START && kind !== DIGIT && byte !== DOLLAR) break;
+      end++;
+    }
+    if (this.#word.length <= LONGEST_WORD) {
+      this.#word += bytes.toString('latin1', start, Math.min(end, start + LONGEST_WORD + 1));
+    }
+    if (end === bytes.length) return end;
+    this.#inWord = false;
+    if (bytes[end] === QUOTE && (this.#word === 'E' || this.#word === 'e')) {
+      this.#state = 'escape-string';
+      return end + 1;
+    }
+    this.#endWord();
+    return end;
   }
 
   #spaceBehindEscapeString(byte: number): void {
@@ -360,16 +368,15 @@ export class ScriptLexer {
 
   /** psql's own heuristic, word by word: CREATE [OR REPLACE] FUNCTION or PROCEDURE may have a body BEGIN ATOMIC … END. */
   #endWord(): void {
-    const word = this.#word;
-    if (this.#words < 4) {
-      if (word === 'create' || word === 'function' || word === 'procedure' || word === 'or' || word === 'replace') {
-        this.#createWords += word.charAt(0);
-      } else {
-        this.#createWords += ' ';
-      }
+    const nth = this.#words++;
+    if (nth < 4) {
+      const word = this.#word.toLowerCase();
+      this.#createWords += ROUTINE_WORDS.has(word) ? word.charAt(0) : ' ';
     }
-    this.#words++;
-    if (this.#depth > 0 || !/^c(?:f|p|or(?:f|p))/.test(this.#createWords)) return;
+    // Nothing but CREATE at the first place makes the other words worth a look.
+    if (this.#depth > 0 || !this.#createWords.startsWith('c')) return;
+    if (!/^c(?:f|p|or(?:f|p))/.test(this.#createWords)) return;
+    const word = this.#word.toLowerCase();
     if (word === 'begin') this.#beginDepth++;
     else if (word === 'case' && this.#beginDepth > 0) this.#beginDepth++;
     else if (word === 'end' && this.#beginDepth > 0) this.#beginDepth--;
@@ -463,7 +470,7 @@ export class ScriptLexer {
       if ((kind !== WORD_START && !(kind === DIGIT && this.#tag !== '')) || this.#tag.length > 1024) {
         this.#state = 'statement';
         this.#inWord = this.#tag !== '';
-        this.#word = this.#tag.toLowerCase();
+        this.#word = this.#tag.slice(0, LONGEST_WORD + 1);
         break;
       }
       this.#tag += String.fromCharCode(byte);

@@ -10,10 +10,18 @@ export interface RawTableName {
   readonly name: string;
 }
 
+export interface InsertStatement {
+  readonly kind: 'insert';
+  readonly table: RawTableName;
+  /** Undefined where only the server could tell (INSERT … SELECT). */
+  readonly rows: number | undefined;
+  /** Of INSERT … VALUES: where the rows begin, and the parentheses before. */
+  readonly values?: { readonly position: number; readonly groupsBefore: number };
+}
+
 export type Statement =
   | { readonly kind: 'copy-in'; readonly table: RawTableName; readonly text: boolean }
-  /** `rows` are the statement's; undefined where only the server could tell (INSERT … SELECT). */
-  | { readonly kind: 'insert'; readonly table: RawTableName; readonly rows: number | undefined }
+  | InsertStatement
   | { readonly kind: 'set'; readonly name: string; readonly values: readonly string[] }
   | { readonly kind: 'set-config'; readonly name: string; readonly value: string }
   | { readonly kind: 'large-object' }
@@ -138,7 +146,8 @@ function readInsert(tokens: Tokens, groups: number): Statement {
   if (token?.kind !== 'word') return { kind: 'insert', table, rows: undefined };
   if (token.text === 'default') return { kind: 'insert', table, rows: 1 };
   if (token.text !== 'values') return { kind: 'insert', table, rows: undefined };
-  return { kind: 'insert', table, rows: groups - (columns ? 1 : 0) };
+  const groupsBefore = columns ? 1 : 0;
+  return { kind: 'insert', table, rows: groups - groupsBefore, values: { position: tokens.position, groupsBefore } };
 }
 
 function readSet(tokens: Tokens): Statement {
@@ -295,5 +304,6 @@ const TOKEN = /([A-Za-z_\x80-\xff][A-Za-z_0-9$\x80-\xff]*)|"([^"]*(?:""[^"]*)*)"
 
 /** As the server folds unquoted names of ASCII letters. */
 function lowerAscii(text: string): string {
+  if (!/[A-Z]/.test(text)) return text;
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }

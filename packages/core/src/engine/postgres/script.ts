@@ -8,12 +8,16 @@ import type { ScriptLocator } from '../engine.ts';
 import { decodeName, refuseUnsafeEncoding } from './script-encoding.ts';
 import { type ItemKind, ScriptLexer, type ScriptSink, type StatementShape } from './script-lexer.ts';
 import { Slices } from './script-slices.ts';
-import { type RawTableName, readStatement, type Statement } from './script-statement.ts';
+import { type InsertStatement, type RawTableName, readStatement, type Statement } from './script-statement.ts';
 
 const DUMP_COMPLETE = '-- PostgreSQL database dump complete';
 const CLUSTER_DUMP = '-- PostgreSQL database cluster dump';
 /** A COPY statement of 1,600 columns with names of 63 bytes, all of them doubled quotes, is shorter. */
 const LONGEST_HEAD = 256 * 1024;
+
+const NEWLINE = 10;
+const SPACE = 32;
+const OPEN = 40;
 
 /** See `Engine.inspectScript`. Memory does not grow with the script. */
 export async function inspectScript(bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<ScriptLocator> {
@@ -59,6 +63,11 @@ export class ScriptInspector implements ScriptSink {
   readonly #head = new Slices();
   readonly #tables = new Map<string, Counted>();
   #lexer: ScriptLexer | undefined;
+  /** The last INSERT … VALUES that was read, and its bytes up to VALUES. */
+  #repeated: { readonly insert: InsertStatement | undefined; readonly beginning: Buffer } = {
+    insert: undefined,
+    beginning: Buffer.alloc(0),
+  };
   #copied: RawTableName = { schema: undefined, name: '' };
   #searchPath = 'public';
   #largeObjects = 0;
@@ -90,7 +99,7 @@ export class ScriptInspector implements ScriptSink {
   }
 
   statement(shape: StatementShape): 'sql' | 'rows' {
-    const statement = readStatement(this.#head.joined(), shape.groups);
+    const statement = this.#read(this.#head.joined(), shape.groups);
     this.#head.clear();
     this.latest = statement;
     this.#closing = 'none';
@@ -123,6 +132,23 @@ export class ScriptInspector implements ScriptSink {
         break;
     }
     return 'sql';
+  }
+
+  /** A dump by INSERTs repeats one beginning for every row: it is read once. */
+  #read(head: Buffer, groups: number): Statement {
+    const { insert, beginning } = this.#repeated;
+    const size = beginning.length;
+    if (insert?.values !== undefined && head.length > size && head.compare(beginning, 0, size, 0, size) === 0) {
+      const next = head[size] ?? 0;
+      if (next === SPACE || next === NEWLINE || next === OPEN) {
+        return { kind: 'insert', table: insert.table, rows: groups - insert.values.groupsBefore };
+      }
+    }
+    const statement = readStatement(head, groups);
+    if (statement.kind === 'insert' && statement.values !== undefined) {
+      this.#repeated = { insert: statement, beginning: Buffer.from(head.subarray(0, statement.values.position)) };
+    }
+    return statement;
   }
 
   line(kind: 'comment' | 'meta', whole: boolean): void {
