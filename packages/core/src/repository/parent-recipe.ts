@@ -17,8 +17,8 @@ import { rootRefs } from './recipe.ts';
 /** Pages of a half: some 128 Ki chunks, 4 GiB of the entry. */
 const HALF_PAGES = 128;
 const HALF_CHUNKS = HALF_PAGES * 2048;
-/** Matches in the far half before it becomes the near one: one alone may be a repeated chunk. */
-const FAR_MATCHES = 16;
+/** Matches in a half that tell where the stream is: one alone may be a repeated chunk. */
+const MATCHES = 16;
 /** Chunks in a row without a match before the far half roams: some 32 MiB of new bytes. */
 const LOST_AFTER = 1024;
 
@@ -35,8 +35,12 @@ export class ParentRecipe {
   readonly #pages: ChunkIndex;
   #near = new ChunkIndex(0);
   #far = new ChunkIndex(0);
+  #nearFrom = 0;
   #farFrom = 0;
+  /** Whether the far half is not the one that follows the near one. */
+  #roaming = false;
   #loaded = false;
+  #nearMatches = 0;
   #farMatches = 0;
   #misses = 0;
 
@@ -55,7 +59,7 @@ export class ParentRecipe {
     const steps: Step[] = [];
     const pages: ChunkRef[] = [];
     segments.forEach((stored, ordinal) => {
-      if (ordinal === segment) this.#farFrom = steps.length;
+      if (ordinal === segment) this.#nearFrom = steps.length;
       const refs = rootRefs(object, stored);
       if (stored.level === 1) {
         for (const page of refs) steps.push({ page });
@@ -80,13 +84,19 @@ export class ParentRecipe {
   async prepare(signal: AbortSignal): Promise<void> {
     if (!this.#loaded) {
       this.#loaded = true;
-      this.#near = await this.#half(this.#farFrom, signal);
-      if (this.#steps.length > HALF_PAGES) await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
+      this.#near = await this.#half(this.#nearFrom, signal);
+      if (this.#steps.length > HALF_PAGES) await this.#loadFar(this.#nearFrom + HALF_PAGES, signal);
     } else if (this.#steps.length > 2 * HALF_PAGES) {
-      if (this.#farMatches >= FAR_MATCHES) {
+      if (this.#farMatches >= MATCHES) {
         this.#near = this.#far;
-        await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
+        this.#nearFrom = this.#farFrom;
+        this.#roaming = false;
+        await this.#loadFar(this.#nearFrom + HALF_PAGES, signal);
+      } else if (this.#roaming && this.#nearMatches >= MATCHES) {
+        this.#roaming = false;
+        await this.#loadFar(this.#nearFrom + HALF_PAGES, signal);
       } else if (this.#misses >= LOST_AFTER) {
+        this.#roaming = true;
         await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
       }
     }
@@ -100,12 +110,14 @@ export class ParentRecipe {
     } else {
       this.#misses = 0;
       if (near === undefined) this.#farMatches++;
+      else this.#nearMatches++;
     }
     return found;
   }
 
   async #loadFar(from: number, signal: AbortSignal): Promise<void> {
     this.#farFrom = from % this.#steps.length;
+    this.#nearMatches = 0;
     this.#farMatches = 0;
     this.#misses = 0;
     this.#far = new ChunkIndex(0);
