@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { postgres } from '../../src/engine/postgres/postgres.ts';
 import { parseDetails } from '../../src/engine/postgres/source-facts.ts';
@@ -93,6 +95,18 @@ describe('the digest of the schema', () => {
       seen.add(await digest(database));
     }
     expect(seen.size).toBe(7);
+  });
+});
+
+describe('the digest of the schema of everything there is', () => {
+  it('is the same after a restore by the stock tools', async () => {
+    await using source = await testDatabase('kitchen-sink');
+    await using copy = await testDatabase();
+    const { cluster } = source;
+    const script = '"$1/pg_dump" -Fc "$2" | "$1/pg_restore" --exit-on-error --dbname="$3"';
+    const env = { ...cluster.environment(), PGTZ: 'UTC' };
+    await promisify(execFile)('/bin/sh', ['-c', script, 'copy', cluster.binaries, source.name, copy.name], { env });
+    expect((await dumpWhole(copy.url)).source.schemaDigest).toBe((await dumpWhole(source.url)).source.schemaDigest);
   });
 });
 
