@@ -2,26 +2,46 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { isCellarError } from '../../src/errors.ts';
+import type { BackupManifest } from '../../src/repository/backup-manifest.ts';
+import type { BackupWriter } from '../../src/repository/backup-writer.ts';
 import { ALL_STEPS, type CommitSteps } from '../../src/repository/commit.ts';
 import { initRepository, openRepository, type Repository } from '../../src/repository/repository.ts';
 import type { Staleness } from '../../src/testing/simulated-objects.ts';
 import { SimulatedStorage } from '../../src/testing/simulated-storage.ts';
-import { backUp, fixedSurroundings, never, noise, readAll, type Streams, whole } from './streams.ts';
+import {
+  backUp,
+  draftOf,
+  fixedSurroundings,
+  never,
+  noise,
+  readAll,
+  type Streams,
+  storeStreams,
+  whole,
+} from './streams.ts';
 
 const HOUR = 3_600_000;
 const SMALL = { chunker: { kind: 'fixed-size', size: 1024 }, packTargetBytes: 16384 } as const;
 
 type Step =
   | { readonly do: 'back up'; readonly database: string; readonly pieces: readonly number[] }
+  /** A long backup: it looks at what is there, and commits much later. */
+  | { readonly do: 'begin'; readonly database: string; readonly pieces: readonly number[] }
+  | { readonly do: 'finish' }
   | { readonly do: 'break off'; readonly database: string; readonly pieces: readonly number[]; readonly at: number }
   | { readonly do: 'delete'; readonly which: number }
   | { readonly do: 'collect' }
+  /** Time for the collector to condemn what is garbage, and to delete it. */
+  | { readonly do: 'collect for weeks' }
   | { readonly do: 'wait'; readonly hours: number };
 
 const pieces = fc.array(fc.nat(9), { minLength: 1, maxLength: 12 });
 const database = fc.constantFrom('shop', 'brewery');
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('back up' as const), database, pieces }),
+  fc.record({ do: fc.constant('begin' as const), database, pieces }),
+  fc.record({ do: fc.constant('finish' as const) }),
+  fc.record({ do: fc.constant('collect for weeks' as const) }),
   fc.record({ do: fc.constant('break off' as const), database, pieces, at: fc.integer({ min: 1, max: 12 }) }),
   fc.record({ do: fc.constant('delete' as const), which: fc.nat() }),
   fc.record({ do: fc.constant('collect' as const) }),
@@ -38,6 +58,16 @@ const streamsOf = (numbers: readonly number[]): Streams => ({
   t: [Buffer.concat(numbers.map((number) => noise(2048, `piece ${number}`)))],
 });
 
+/** What a life consists of while it goes on. */
+interface Life {
+  readonly storage: SimulatedStorage;
+  readonly repository: Repository;
+  readonly surroundings: ReturnType<typeof fixedSurroundings>;
+  /** What must be readable, by backup. */
+  readonly expected: Map<string, Streams>;
+  readonly begun: { readonly writer: BackupWriter; readonly streams: Streams }[];
+}
+
 /** Lives a repository's life and looks whether every listed backup can be read in the end. */
 async function live(steps: readonly Step[], stale: Staleness, seed: number, commitSteps: CommitSteps): Promise<void> {
   const storage = new SimulatedStorage({ seed });
@@ -47,7 +77,8 @@ async function live(steps: readonly Step[], stale: Staleness, seed: number, comm
   const expected = new Map<string, Streams>();
   storage.advance(24 * HOUR);
   storage.staleness = stale;
-  for (const action of steps) await act(storage, repository, surroundings, expected, action);
+  const life: Life = { storage, repository, surroundings, expected, begun: [] };
+  for (const action of steps) await act(life, action);
 
   storage.staleness = undefined;
   const listed = await repository.listBackups(never);
@@ -58,7 +89,7 @@ async function live(steps: readonly Step[], stale: Staleness, seed: number, comm
   expect((await repository.check({ level: 'data' }, never)).findings).toEqual([]);
 }
 
-const steps = fc.array(step, { minLength: 5, maxLength: 25 });
+const steps = fc.array(step, { minLength: 5, maxLength: 30 });
 
 test('every listed backup is readable after any history', { timeout: 180_000 }, async () => {
   await fc.assert(
@@ -77,24 +108,34 @@ test('such histories lose a backup when a commit trusts what it knew at its star
   ).rejects.toThrow();
 });
 
-async function act(
-  storage: SimulatedStorage,
-  repository: Repository,
-  surroundings: ReturnType<typeof fixedSurroundings>,
-  expected: Map<string, Streams>,
-  action: Step,
-): Promise<void> {
+async function act(life: Life, action: Step): Promise<void> {
+  const { storage, repository, surroundings, expected, begun } = life;
   switch (action.do) {
     case 'back up': {
       const streams = streamsOf(action.pieces);
-      try {
-        expected.set((await backUp(repository, streams, action.database)).id, streams);
-      } catch (error) {
-        // It met a pack that was collected: no backup, and the next one works.
-        if (!isCellarError(error, 'conflict')) throw error;
-      }
+      await committed(expected, streams, () => backUp(repository, streams, action.database));
       return;
     }
+    case 'begin': {
+      const writer = await repository.beginBackup({ database: action.database }, never);
+      const streams = streamsOf(action.pieces);
+      await storeStreams(repository, writer, streams);
+      begun.push({ writer, streams });
+      return;
+    }
+    case 'finish': {
+      const oldest = begun.shift();
+      if (oldest === undefined) return;
+      const { writer, streams } = oldest;
+      await committed(expected, streams, () => writer.commit(draftOf(streams), never));
+      return;
+    }
+    case 'collect for weeks':
+      for (const hours of [8 * 24, 80]) {
+        await act(life, { do: 'wait', hours });
+        await act(life, { do: 'collect' });
+      }
+      return;
     case 'break off': {
       const truth = storage.staleness;
       storage.staleness = undefined;
@@ -138,5 +179,18 @@ async function act(
       return;
     case 'wait':
       storage.advance(action.hours * HOUR);
+  }
+}
+
+async function committed(
+  expected: Map<string, Streams>,
+  streams: Streams,
+  commit: () => Promise<BackupManifest>,
+): Promise<void> {
+  try {
+    expected.set((await commit()).id, streams);
+  } catch (error) {
+    // It met a pack that was collected: no backup, and the next one works.
+    if (!isCellarError(error, 'conflict')) throw error;
   }
 }
