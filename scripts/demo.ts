@@ -172,10 +172,8 @@ function costs(first: BackupResult, second: BackupResult, restored: RestoreResul
   return [
     ...table,
     '',
-    `${styleText('green', 'Proven:')} all ${count} rows of ${proven} tables are the very rows that were backed up. The dropped table is back.`,
-    ...(restored.previous === null
-      ? []
-      : [`The database as it was before is still there, as ${restored.previous.database}.`]),
+    `${styleText('green', 'Proven:')} all ${count} rows of ${proven} tables are the rows that were backed up. The dropped table is back.`,
+    ...(restored.previous === null ? [] : [`The database as it was before is kept as ${restored.previous.database}.`]),
   ].join('\n');
 }
 

@@ -2,11 +2,12 @@
  * The command is killed, starved and cut off at many points of its way, on a server of its own that may come to harm. After each:
  * no listed backup is unrestorable, the database is untouched, the next backup works, and what was uploaded is not uploaded again.
  */
+
+import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
-import { createServer, type Socket, connect } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createBrewery } from '../../core/src/testing/brewery.ts';
@@ -128,7 +129,8 @@ describe('a backup', () => {
     for (const pid of await childrenOf(killed, /pg_dump/)) process.kill(pid, 'SIGKILL');
     expect(await killed.finished).toMatchObject({ code: 1, stderr: expect.stringMatching(/pg_dump/) });
 
-    const copying = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'brewery' AND query LIKE 'COPY%'";
+    const copying =
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'brewery' AND query LIKE 'COPY%'";
     const holding =
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'brewery' AND state = 'idle in transaction'";
     for (const [what, sql] of [
@@ -199,25 +201,29 @@ describe('a backup', () => {
     await expectAllGood(environment, 2);
   }, 120_000);
 
-  test.runIf(process.getuid?.() === 0)('into a disk that runs full says so, keeps what was there, and works again', async () => {
-    await using folder = await temporaryFolder();
-    const mount = join(folder.path, 'disk');
-    await run('mkdir', [mount]);
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=30m', 'tmpfs', mount]);
-    try {
-      const environment = await newRepository(mount);
-      const full = await cellar(['backup'], environment);
-      expect(full.code).toBe(1);
-      expect(full.stderr).toMatch(/full|space/i);
-      await expectAllGood(environment, 0);
-      await run('mount', ['-o', 'remount,size=200m', mount]);
-      const backup = await cellarJson<Backup>(['backup'], environment);
-      expect(backup.new_raw_bytes).toBeLessThan(backup.raw_bytes);
-      await expectAllGood(environment, 1);
-    } finally {
-      await run('umount', [mount]);
-    }
-  }, 120_000);
+  test.runIf(process.getuid?.() === 0)(
+    'into a disk that runs full says so, keeps what was there, and works again',
+    async () => {
+      await using folder = await temporaryFolder();
+      const mount = join(folder.path, 'disk');
+      await run('mkdir', [mount]);
+      await run('mount', ['-t', 'tmpfs', '-o', 'size=30m', 'tmpfs', mount]);
+      try {
+        const environment = await newRepository(mount);
+        const full = await cellar(['backup'], environment);
+        expect(full.code).toBe(1);
+        expect(full.stderr).toMatch(/full|space/i);
+        await expectAllGood(environment, 0);
+        await run('mount', ['-o', 'remount,size=200m', mount]);
+        const backup = await cellarJson<Backup>(['backup'], environment);
+        expect(backup.new_raw_bytes).toBeLessThan(backup.raw_bytes);
+        await expectAllGood(environment, 1);
+      } finally {
+        await run('umount', [mount]);
+      }
+    },
+    120_000,
+  );
 });
 
 describe('a restore', () => {

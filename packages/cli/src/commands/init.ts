@@ -60,7 +60,7 @@ async function init(context: Context, options: InitOptions): Promise<void> {
   });
   if (encrypted) {
     output.note(
-      `Without ${options.encrypt ? 'its passphrase' : 'its key'} nobody can read it, nor you. Take the recovery kit now: cellar key kit --repo ${url}`,
+      `Without its ${options.encrypt ? 'passphrase' : 'key'} nobody can read it, nor you: take the recovery kit now, with "cellar key kit".`,
     );
   } else {
     output.note(

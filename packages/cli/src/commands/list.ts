@@ -65,7 +65,11 @@ function repositoryTable(context: Context, listings: readonly BackupListing[]): 
   return context.output.table<BackupListing>(
     [
       { head: 'backup', value: ({ id }) => id },
-      { head: 'database', value: (listing) => (listing.state === 'readable' ? listing.database : '(damaged)') },
+      {
+        head: 'database',
+        value: (listing) => (listing.state === 'readable' ? listing.database : '(damaged)'),
+        stretch: true,
+      },
       { head: 'taken', value: known(({ createdAt }) => formatTime(createdAt)) },
       { head: 'rows', value: known(({ rows }) => formatCount(rows)), align: 'right', drop: 2 },
       { head: 'size', value: known(({ stats }) => formatBytes(stats.rawBytes)), align: 'right', drop: 1 },

@@ -95,6 +95,11 @@ class Phase {
       .join(', ');
   }
 
+  /** Short phases come and go: only what moved bytes or took a while is left on the screen. */
+  isWorthALine(now: number): boolean {
+    return (this.latest.bytes ?? 0) > 0 || now - this.startedAt >= 500;
+  }
+
   /** What the whole phase came to. */
   summary(now: number): string {
     const { bytes, rows, done } = this.latest;
@@ -131,7 +136,8 @@ function barProgress(stderr: NodeJS.WriteStream): ProgressView {
     if (!running || phase === undefined) return;
     bar.stop();
     running = false;
-    stderr.write(`  ${phase.name.padEnd(10)} ${phase.summary(Date.now())}\n`);
+    const now = Date.now();
+    if (phase.isWorthALine(now)) stderr.write(`  ${phase.name.padEnd(NAME_WIDTH)} ${phase.summary(now)}\n`);
     phase = undefined;
   };
   return {
@@ -151,6 +157,8 @@ function barProgress(stderr: NodeJS.WriteStream): ProgressView {
 }
 
 const BAR_WIDTH = 24;
+/** The longest names of phases; a longer one only loses its alignment. */
+const NAME_WIDTH = 13;
 
 function drawBar(phase: Phase, columns: number): string {
   const fraction = phase.fraction();
@@ -158,7 +166,7 @@ function drawBar(phase: Phase, columns: number): string {
   const bar = fraction === undefined ? '' : `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)} `;
   const percent = fraction === undefined ? '' : `${Math.floor(fraction * 100)} %`.padStart(5);
   const item = phase.latest.item === undefined ? '' : `  ${printable(phase.latest.item)}`;
-  const line = `  ${phase.name.padEnd(10)} ${bar}${percent}  ${phase.words(Date.now())}${item}`;
+  const line = `  ${phase.name.padEnd(NAME_WIDTH)} ${bar}${percent}  ${phase.words(Date.now())}${item}`;
   return line.slice(0, Math.max(20, columns - 1));
 }
 
