@@ -176,6 +176,25 @@ describe('a dump of', () => {
     expect(rows.map((entry) => bytes.get(entry.name)?.toString('latin1')).sort()).toEqual(stockBytes);
   });
 
+  it('a database in SQL_ASCII takes bytes of no encoding as they are, and refuses tables that it cannot name', async () => {
+    await using database = await databaseIn(
+      'SQL_ASCII',
+      `CREATE TABLE t (a text); INSERT INTO t SELECT convert_from('\\xff80e9'::bytea, 'SQL_ASCII') FROM generate_series(1, 3);`,
+    );
+    const { bytes } = await dumpWhole(database.url, dumpOptions(), SMALLEST_PIECES);
+    expect(bytes.get('public.t')?.toString('latin1')).toBe('\xff\x80\xe9\n'.repeat(3));
+    await database.cluster.psql(
+      `DO $$ BEGIN EXECUTE format('CREATE TABLE %I (a int)', convert_from('\\x78e9'::bytea, 'SQL_ASCII')); END $$`,
+      database.name,
+    );
+    await expect(dumpWhole(database.url)).rejects.toMatchObject({
+      code: 'invalid-input',
+      hint: expect.stringContaining('SQL_ASCII'),
+    });
+    const without = await dumpWhole(database.url, dumpOptions({ filters: { excludeTables: ['x?'] } }));
+    expect(without.entries.map(({ name }) => name)).toEqual(['schema', 'public.t']);
+  });
+
   it('a row of 200 MB passes in pieces of less than a megabyte', async () => {
     await using database = await testDatabase();
     await database.cluster.psql(

@@ -10,6 +10,7 @@ import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { CellarError, cancelled, throwIfAborted } from '../../errors.ts';
 import { connectError, statementError } from './database-error.ts';
+import { passwordFromFile } from './password-file.ts';
 import type { Target } from './target.ts';
 
 export interface Connection extends AsyncDisposable {
@@ -70,7 +71,7 @@ async function connectOnce(
     port: target.port,
     user: target.user,
     database: target.database,
-    ...(target.password === undefined ? {} : { password: target.password }),
+    password: target.password ?? (() => passwordFromFile(target)),
     ssl,
     connectionTimeoutMillis: target.connectTimeoutMs,
     application_name: 'cellar',
@@ -136,10 +137,14 @@ async function connectOnce(
   };
   try {
     const [row] = await connection.query(
-      "SELECT current_setting('server_version_num') AS num, current_setting('server_version') AS version, pg_backend_pid() AS pid",
+      `SELECT current_setting('server_version_num') AS num, current_setting('server_version') AS version,
+         pg_backend_pid() AS pid, getdatabaseencoding() AS encoding`,
       'read the server version',
     );
     const serverMajor = Math.floor(Number(row?.['num']) / 10_000);
+    // Such a database may hold any bytes, and the server would refuse to send those that are no UTF-8.
+    if (row?.['encoding'] === 'SQL_ASCII')
+      await connection.query('SET client_encoding = SQL_ASCII', 'set the encoding');
     // "15.18 (Debian 15.18-0+deb12u1)": the part that compares.
     const serverVersion = (row?.['version'] ?? '').split(' ')[0] ?? '';
     return Object.assign(connection, { serverMajor, serverVersion, backendId: Number(row?.['pid']) });

@@ -189,6 +189,12 @@ async function lockedError(
 }
 
 function refuseUnreadable(tables: readonly SourceTable[]): void {
+  const nameless = tables.filter(({ qualifiedName }) => qualifiedName.includes('\uFFFD'));
+  if (nameless.length > 0) {
+    throw new CellarError('invalid-input', `The names of these tables are not text in UTF-8: ${someNames(nameless)}.`, {
+      hint: 'In a database encoded in SQL_ASCII names may be any bytes: rename these tables, or leave them out with a filter.',
+    });
+  }
   const unreadable = tables.filter((table) => !table.readable);
   if (unreadable.length > 0) {
     throw new CellarError('database-privilege', `This user may not read ${someNames(unreadable)}.`, {
