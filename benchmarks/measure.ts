@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 
 export interface Cost {
   readonly seconds: number;
-  /** Sum of the peaks of all processes of the tree whose command line has `cellar` in it, bytes. 0 where there is none. */
+  /** Sum of the peaks of the tree's processes that are Cellar's, bytes. 0 where there is none. */
   readonly cellarPeakBytes: number;
   /** The last few kilobytes of standard output. */
   readonly stdout: string;
@@ -50,7 +50,8 @@ async function samplePeaks(root: number, peaks: Map<number, number>): Promise<vo
   }
   for (const pid of tree) {
     const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    if (!commandLine.split('\0')[1]?.includes('/packages/cli/')) continue;
+    // The command line names itself, so that no argument shows in a process list.
+    if (!/^cellar\b|\/packages\/cli\//.test(commandLine)) continue;
     const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
     const peak = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
     if (peak > (peaks.get(pid) ?? 0)) peaks.set(pid, peak);

@@ -77,13 +77,14 @@ async function isRunning(running: Running): Promise<boolean> {
   return running.child.exitCode === null && running.child.signalCode === null;
 }
 
-/** Process ids of the command's own child processes whose name matches. */
-async function childrenOf({ child }: Running, name: RegExp): Promise<number[]> {
+/** Process ids of the command's own dump processes (not of the look at their version). */
+async function dumpsOf({ child }: Running): Promise<number[]> {
   const found: number[] = [];
   for (const thread of await readdir(`/proc/${child.pid}/task`).catch(() => [])) {
     const children = await readFile(`/proc/${child.pid}/task/${thread}/children`, 'utf8').catch(() => '');
     for (const pid of children.split(' ').filter(Boolean).map(Number)) {
-      if (name.test(await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => ''))) found.push(pid);
+      const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+      if (/pg_dump\0--format=custom/.test(commandLine)) found.push(pid);
     }
   }
   return found;
@@ -98,7 +99,7 @@ describe('a backup', () => {
       const backup = startCellar(['backup', '--jobs', '2'], environment);
       await until(`${packs} packs of a backup`, async () => {
         if (!(await isRunning(backup))) throw new Error(`It ended too early: ${backup.output()}`);
-        return packs === 0 ? (await childrenOf(backup, /pg_dump/)).length > 0 : (await packsIn(environment)) >= packs;
+        return packs === 0 ? (await dumpsOf(backup)).length > 0 : (await packsIn(environment)) >= packs;
       });
       backup.child.kill('SIGKILL');
       await backup.finished;
@@ -118,15 +119,15 @@ describe('a backup', () => {
     expect(await compareDatabases(cluster.url(SOURCE), cluster.url('copy'))).toEqual([]);
   }, 180_000);
 
-  test('whose pg_dump or whose connections are ended says so, and leaves the earlier backups', async () => {
+  test('whose pg_dump or whose connections are ended fails in words, and leaves the earlier backups', async () => {
     await using folder = await temporaryFolder();
     const environment = await newRepository(folder.path);
     expect(await cellar(['backup'], environment)).toMatchObject({ code: 0 });
     const first = await packsIn(environment);
 
     const killed = startCellar(['backup'], environment);
-    await until('pg_dump', async () => (await childrenOf(killed, /pg_dump/)).length > 0);
-    for (const pid of await childrenOf(killed, /pg_dump/)) process.kill(pid, 'SIGKILL');
+    await until('pg_dump', async () => (await dumpsOf(killed)).length > 0);
+    for (const pid of await dumpsOf(killed)) process.kill(pid, 'SIGKILL');
     expect(await killed.finished).toMatchObject({ code: 1, stderr: expect.stringMatching(/pg_dump/) });
 
     const copying =
@@ -241,8 +242,10 @@ describe('a restore', () => {
         const running = startCellar(restore, environment);
         await until(point, async () => {
           if (!(await isRunning(running))) throw new Error(`It ended too early: ${running.output()}`);
-          const pattern = point === 'the first table' ? 'COPY%' : '%CREATE INDEX%';
-          const sql = `SELECT 1 FROM pg_stat_activity WHERE query LIKE '${pattern}' AND state = 'active' AND pid <> pg_backend_pid()`;
+          const sql =
+            point === 'the first table'
+              ? "SELECT 1 FROM pg_stat_progress_copy WHERE command = 'COPY FROM'"
+              : 'SELECT 1 FROM pg_stat_progress_create_index';
           return (await cluster.query(sql)).length > 0;
         });
         if (point === 'half a second later') await delay(500);

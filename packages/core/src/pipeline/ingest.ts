@@ -23,14 +23,16 @@ export async function ingest(dump: Dump, writer: BackupWriter, options: IngestOp
   const totalBytes = queue.reduce((sum, task) => sum + task.estimatedBytes, 0);
   let bytes = 0;
   let rows = 0;
+  const report = (item: string): void => options.onProgress({ phase: 'dump', item, bytes, totalBytes, rows });
   const listener: IngestListener = {
     onBytes(entry, count) {
       bytes += count;
-      options.onProgress({ phase: 'dump', item: entry, bytes, totalBytes, rows });
+      report(entry);
     },
     onPart(result) {
       results.push(result);
       rows += result.rows ?? 0;
+      report(result.entry);
     },
   };
 
