@@ -9,7 +9,7 @@
  *      ╰────────────────────────────────────────────────╯
  */
 import { CellarError } from '../../errors.ts';
-import { countNewlines } from './newlines.ts';
+import { RowSearch } from './script-rows.ts';
 
 export type ItemKind = 'space' | 'comment' | 'statement' | 'meta' | 'rows';
 
@@ -113,9 +113,7 @@ export class ScriptLexer {
   #tag = '';
   #dollarMatched = 0;
 
-  #rows = 0;
-  /** Bytes of the terminator `\.` (and a carriage return) read at the start of a line of rows; -1 in a line that is none. */
-  #terminator = 0;
+  readonly #search = new RowSearch();
 
   constructor(sink: ScriptSink) {
     this.#sink = sink;
@@ -522,61 +520,20 @@ export class ScriptLexer {
     if (at < bytes.length) {
       at++;
       this.#state = 'rows';
-      this.#rows = 0;
-      this.#terminator = 0;
+      this.#search.begin();
     }
     this.#sink.slice('space', bytes, start, at);
     return at;
   }
 
   #copyRows(bytes: Buffer, start: number): number {
-    let at = start;
-    // A terminator that the last chunk cut.
-    while (at < bytes.length && this.#terminator > 0) {
-      const byte = bytes[at++];
-      const matched = this.#terminator;
-      if (byte === NEWLINE) {
-        if (matched >= 2) return this.#endRows(bytes, start, at);
-        this.#rows++;
-        this.#terminator = 0;
-      } else if (matched === 1 && byte === DOT) this.#terminator = 2;
-      else if (matched === 2 && byte === RETURN) this.#terminator = 3;
-      else this.#terminator = -1;
-    }
-    const from = at;
-    while (at < bytes.length) {
-      const found = bytes.indexOf('\\.', at, 'latin1');
-      if (found === -1) break;
-      at = found + 2;
-      const startsLine = found === from ? this.#terminator === 0 : bytes[found - 1] === NEWLINE;
-      if (!startsLine) continue;
-      const next = bytes[at] === RETURN ? at + 1 : at;
-      if (next >= bytes.length) {
-        this.#rows += countNewlines(bytes, from, found);
-        this.#terminator = next - found;
-        this.#sink.slice('rows', bytes, start, bytes.length);
-        return bytes.length;
-      }
-      if (bytes[next] === NEWLINE) {
-        this.#rows += countNewlines(bytes, from, found);
-        return this.#endRows(bytes, start, next + 1);
-      }
-    }
-    if (from < bytes.length) {
-      this.#rows += countNewlines(bytes, from, bytes.length);
-      const last = bytes.length - 1;
-      const previous = last === from ? (this.#terminator === 0 ? NEWLINE : 0) : bytes[last - 1];
-      if (bytes[last] === NEWLINE) this.#terminator = 0;
-      else this.#terminator = bytes[last] === BACKSLASH && previous === NEWLINE ? 1 : -1;
-    }
-    this.#sink.slice('rows', bytes, start, bytes.length);
-    return bytes.length;
-  }
-
-  #endRows(bytes: Buffer, start: number, end: number): number {
-    this.#state = 'between';
+    const found = this.#search.find(bytes, start);
+    const end = found === -1 ? bytes.length : found;
     this.#sink.slice('rows', bytes, start, end);
-    this.#sink.rows(this.#rows);
+    if (found !== -1) {
+      this.#state = 'between';
+      this.#sink.rows(this.#search.rows);
+    }
     return end;
   }
 }
