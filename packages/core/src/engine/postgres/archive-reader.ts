@@ -95,6 +95,8 @@ async function readHead(input: Input): Promise<ArchiveToc> {
 
 async function* readBlocks(input: Input, toc: ArchiveToc): AsyncGenerator<ArchiveBlock> {
   const { intSize } = toc.header;
+  // One for all blocks, which are read one after the other.
+  const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   for (const entry of toc.entries) {
     if (!entry.hasData) continue;
     const type = await input.byte(entry);
@@ -113,7 +115,7 @@ async function* readBlocks(input: Input, toc: ArchiveToc): AsyncGenerator<Archiv
       kind: type === BLOCK_DATA ? 'rows' : 'large-objects',
       bytes:
         type === BLOCK_DATA
-          ? readRows(input, entry, intSize, finished)
+          ? readRows(input, buffer, entry, intSize, finished)
           : readLargeObjects(input, entry, intSize, finished),
       counts() {
         if (counts === undefined) throw new Error('The block has not been read to its end');
@@ -126,12 +128,12 @@ async function* readBlocks(input: Input, toc: ArchiveToc): AsyncGenerator<Archiv
 
 async function* readRows(
   input: Input,
+  out: Buffer,
   entry: TocEntry,
   intSize: number,
   finished: (counts: BlockCounts) => void,
 ): AsyncGenerator<Uint8Array> {
   const kept = COPY_TERMINATOR.length;
-  const out = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   let filled = 0;
   let bytes = 0;
   let rows = 0;
