@@ -37,8 +37,17 @@ export function runner(environment: Environment): Run {
         process.stdout,
         process.stderr,
       );
-      process.exit(await runAction(action, args, options, environment, output));
+      const exitCode = await runAction(action, args, options, environment, output);
+      await Promise.all([written(process.stdout), written(process.stderr)]);
+      process.exit(exitCode);
     };
+}
+
+/** Until what was written has been taken: into a pipe that is full, writing goes on after the call, and an exit would cut it. */
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write('', () => resolve());
+  });
 }
 
 async function runAction<Args extends unknown[]>(

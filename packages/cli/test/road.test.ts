@@ -81,6 +81,21 @@ describe('the road through a repository', () => {
     await database.cluster.psql(restored.previous.remove.join(';\n'));
   });
 
+  test("a password may be left to libpq's password file", async () => {
+    await using folder = await temporaryFolder();
+    await using database = await testDatabase('brewery');
+    const environment = { ...(await setUp(folder.path, database)), DATABASE_URL: undefined };
+    const url = new URL(database.url);
+    const file = join(folder.path, 'pgpass');
+    await writeFile(file, `${url.hostname}:${url.port}:*:postgres:${url.password}\n`, { mode: 0o600 });
+    url.password = '';
+    const backup = ['backup', url.href, '--quiet', '--jobs', '2'];
+    const refused = await cellar(backup, environment);
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringMatching(/password/i) });
+    const taken = await cellar(backup, { ...environment, PGPASSFILE: file });
+    expect(taken).toMatchObject({ code: 0, stderr: '' });
+  });
+
   test('a restore into a new database, and one table of it beside the live ones', async () => {
     await using folder = await temporaryFolder();
     await using database = await testDatabase('brewery');
@@ -362,6 +377,24 @@ describe('when things go wrong', () => {
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND datname = '${database.name}' AND pid <> pg_backend_pid()`,
     );
     await released;
+  });
+
+  test('an export comes whole through a pipe whose reader is slow', async () => {
+    await using folder = await temporaryFolder();
+    await using database = await testDatabase('brewery');
+    const environment = await setUp(folder.path, database);
+    await cellarJson(['backup'], environment);
+    const file = join(folder.path, 'whole.dump');
+    expect(await cellar(['export', 'latest', '--as', 'dump', '-o', file], environment)).toMatchObject({ code: 0 });
+    const running = startCellar(['export', 'latest', '--as', 'dump', '--quiet'], environment);
+    let bytes = 0;
+    running.child.stdout.setEncoding('latin1').on('data', (text: string) => {
+      bytes += text.length;
+      running.child.stdout.pause();
+      setTimeout(() => running.child.stdout.resume(), 2);
+    });
+    expect(await running.finished).toMatchObject({ code: 0, stderr: '' });
+    expect(bytes).toBe((await stat(file)).size);
   });
 
   test('an export whose reader goes away ends with exit code 1 and says nothing', async () => {

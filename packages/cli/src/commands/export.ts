@@ -35,7 +35,7 @@ export function registerExport(program: Command, run: Run): void {
       'after',
       `
 Examples:
-  $ cellar export latest --repo /srv/backups --as sql | psql -v ON_ERROR_STOP=1 --single-transaction rehearsal
+  $ cellar export latest --repo /srv/backups --as sql | psql -v ON_ERROR_STOP=1 rehearsal
   $ cellar export latest --repo /srv/backups --as sql.gz -o shop.sql.gz
   $ cellar export shop@latest --repo /srv/backups --as dump -o shop.dump && pg_restore -l shop.dump`,
     )

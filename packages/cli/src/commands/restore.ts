@@ -116,7 +116,7 @@ async function restore(context: Context, name: string, options: Options): Promis
   for (const warning of report.warnings) output.warn(printable(warning));
   output.result({
     json: () => reportJson(report, backup.title, took),
-    text: () => reportText(context, report, title, took),
+    text: () => reportText(context, report, options.table.length > 0, title, took),
     quiet: () => report.database,
   });
 }
@@ -186,21 +186,29 @@ function reportJson(report: RestoreReport, backup: string, took: number) {
   };
 }
 
-function reportText(context: Context, report: RestoreReport, title: string, took: number): string {
+function reportText(
+  context: Context,
+  report: RestoreReport,
+  chosenTables: boolean,
+  title: string,
+  took: number,
+): string {
   const { output } = context;
   const rows = report.tables.reduce((sum, table) => sum + table.restoredRows, 0);
   const proven = report.tables.filter((table) => table.rowDigest !== undefined).length;
   const counted = report.tables.filter((table) => table.expectedRows !== undefined).length;
+  const tables = formatThings(report.tables.length, 'table');
+  const database = output.style('bold', printable(report.database));
   const lines = [
-    `Restored ${output.style('bold', printable(report.database))} from ${title}.`,
-    `${formatThings(report.tables.length, 'table')}, ${formatCount(rows)} rows, in ${formatDuration(took)}${longPhases(report, took)}.`,
-    proven > 0
-      ? output.style(
-          'green',
-          `Proven: the rows of ${formatThings(proven, 'table')} are the very rows that were backed up.`,
-        )
-      : `Checked: ${formatThings(counted, 'table')} have as many rows as when they were backed up.`,
+    `Restored ${chosenTables ? `${tables} of ${database}` : database} from ${title}.`,
+    `${tables}, ${formatCount(rows)} rows, in ${formatDuration(took)}${longPhases(report, took)}.`,
   ];
+  if (proven > 0) {
+    const words = `Proven: the rows of ${formatThings(proven, 'table')} are the very rows that were backed up.`;
+    lines.push(output.style('green', words));
+  } else if (counted > 0) {
+    lines.push(`Checked: as many rows as were backed up, in ${formatThings(counted, 'table')}.`);
+  }
   if (report.previous !== undefined) {
     const { database, goBack, remove } = report.previous;
     lines.push(

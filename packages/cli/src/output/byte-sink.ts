@@ -32,6 +32,10 @@ export async function writeStdout(
 ): Promise<void> {
   try {
     await pipeline(copied(source), stdout, { signal, end: false });
+    // The pipeline ends when stdout has been given everything; what counts is when the reader has taken it.
+    await new Promise<void>((resolve, reject) => {
+      stdout.write('', (error) => (error ? reject(error) : resolve()));
+    });
   } catch (error) {
     throw isSystemError(error) && error.code === 'EPIPE' && error.syscall === 'write' ? new ClosedPipe() : error;
   }
