@@ -26,6 +26,7 @@ describe('a restore beside the live database', () => {
     );
     expect(await compareDatabases(source.url, live.url)).toEqual([]);
     expect(report.previous?.database).toMatch(/_before_20241108_131200$/);
+    expect(report.warnings).toEqual([]);
     await cluster.dropDatabase(report.previous?.database ?? '');
   });
 });

@@ -6,8 +6,9 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { CellarError, isCellarError, throwIfAborted } from '../../errors.ts';
 import type { OnProgress } from '../../progress.ts';
-import type { RestoreOptions, RestoreReport } from '../engine.ts';
+import type { BackupContents, RestoreOptions, RestoreReport } from '../engine.ts';
 import { archiveText } from './archive.ts';
+import { compareDefinitions } from './compare-definitions.ts';
 import type { Connection } from './connection.ts';
 import { scratchName } from './database-names.ts';
 import {
@@ -17,6 +18,7 @@ import {
   rolesOfProperties,
 } from './database-properties.ts';
 import { fillDatabase } from './fill-database.ts';
+import { checkFreeSpace } from './free-space.ts';
 import { restoreGlobals } from './globals-in.ts';
 import { Phases } from './phases.ts';
 import { cleanUpAfterCrash, connectBeside, createClauses, createScratch, dropScratch, lockRestore } from './scratch.ts';
@@ -43,12 +45,19 @@ export async function restoreBeside(
   return await besideAndSwap(
     target,
     {
+      contents: stored.contents,
       options,
       onProgress,
       properties: sourceProperties(stored.contents.source),
       createClauses: (major) => createClauses(stored, major),
       prepare: async (admin, phases) => await checkServer(admin, stored, options, phases, signal),
-      fill: async (scratch, phases, own) => await fillDatabase(scratch, stored, options, phases, own),
+      fill: async (scratch, phases, own) => {
+        const filled = await fillDatabase(scratch, stored, options, phases, own);
+        // Without owners or privileges the definitions are meant to differ.
+        if (!options.prove || options.owners === 'drop' || options.privileges === 'drop') return filled;
+        const differences = await phases.run('compare-definitions', async () => await compareDefinitions(scratch, stored, own));
+        return { ...filled, warnings: [...filled.warnings, ...differences] };
+      },
     },
     signal,
   );
@@ -74,6 +83,7 @@ async function checkServer(
 }
 
 export interface BesideWork {
+  readonly contents: BackupContents;
   readonly options: RestoreOptions;
   readonly onProgress: OnProgress;
   /** Of the source, for a database that replaces none. */
@@ -98,6 +108,7 @@ export async function besideAndSwap(target: Target, work: BesideWork, signal: Ab
   if (live !== undefined) warnings.push(...(await checkSwappable(admin, database)));
   else if (options.mode === 'swap') warnings.push(`There was no database ${database}: it was created.`);
   await checkMayCreate(admin, live);
+  await checkFreeSpace(admin, work.contents);
   warnings.push(...(await work.prepare(admin, phases)));
   const properties = live ?? work.properties;
   const propertyRoles = properties === undefined ? [] : rolesOfProperties(properties, options);

@@ -41,6 +41,7 @@ export async function restoreScript(
   return await besideAndSwap(
     target,
     {
+      contents,
       options,
       onProgress,
       // A script found in a folder says nothing of the database it came from.
@@ -115,7 +116,7 @@ async function runScript(
   phases: Phases,
   signal: AbortSignal,
 ): Promise<ScriptLocator> {
-  const major = await serverMajor(target, signal);
+  const { major, silencing } = await lookAtServer(target, signal);
   const psql = await findTool('psql', major, signal);
   await using tool = await startTool(
     {
@@ -148,7 +149,7 @@ async function runScript(
   let told = 0;
   let held: ScriptLocator;
   // Not psql's --single-transaction: that commits at the end of its input, which is also what it sees when this process is killed.
-  await tool.write(Buffer.from(`BEGIN;\n${before}`));
+  await tool.write(Buffer.from(`BEGIN;\n${before}${silencing}`));
   for (;;) {
     const { value, done } = await reading.next();
     if (done === true) {
@@ -172,9 +173,23 @@ async function runScript(
   return held;
 }
 
-async function serverMajor(target: Target, signal: AbortSignal): Promise<number> {
+/**
+ * pg_dump's scripts make event triggers before they refresh materialized views, which event triggers fire on: they would log what
+ * nobody did. Only a superuser can make any, and may silence them. Before 17 this also silences ordinary triggers, of which the
+ * script makes none before its rows; foreign keys are checked when they are added, whatever the setting.
+ */
+async function lookAtServer(
+  target: Target,
+  signal: AbortSignal,
+): Promise<{ readonly major: number; readonly silencing: string }> {
   await using connection = await connect(target, signal);
-  return connection.serverMajor;
+  const [row] = await connection.query('SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user', 'look up the user');
+  const major = connection.serverMajor;
+  if (row?.['super'] !== 't') return { major, silencing: '' };
+  return {
+    major,
+    silencing: `SET LOCAL ${major >= 17 ? 'event_triggers = off' : 'session_replication_role = replica'};\n`,
+  };
 }
 
 /**

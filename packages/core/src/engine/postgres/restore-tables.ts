@@ -74,6 +74,7 @@ async function intoNewDatabase(
   const report = await besideAndSwap(
     target,
     {
+      contents: stored.contents,
       options,
       onProgress,
       properties: sourceProperties(stored.contents.source),
