@@ -33,6 +33,32 @@ export function startCellar(args: readonly string[], environment: Environment = 
   return collect(spawn(process.execPath, [MAIN, ...args], { env: cleanEnvironment(environment) }));
 }
 
+/**
+ * How many bytes come through `npx cellar … | a reader that sleeps first`. npx shares its own stdout with the command, and as a Node program it has
+ * made it non-blocking, so that writes of the command are no longer finished when they return.
+ */
+export async function bytesThroughSlowPipe(args: readonly string[], environment: Environment = {}): Promise<number> {
+  const npx = `
+    process.stdout.write('');
+    const child = require('node:child_process').spawn(process.execPath, process.argv.slice(1), { stdio: 'inherit' });
+    child.on('close', (code) => { process.exitCode = code; });`;
+  const reader = `
+    const { readSync } = require('node:fs');
+    const pause = new Int32Array(new SharedArrayBuffer(4));
+    const piece = Buffer.alloc(65536);
+    let bytes = 0;
+    // By then a command that does not wait for its reader has ended.
+    Atomics.wait(pause, 0, 0, 3000);
+    for (let count = readSync(0, piece); count > 0; count = readSync(0, piece)) bytes += count;
+    console.log(bytes);`;
+  const script = '"$0" -e "$NPX" -- "$@" | "$0" -e "$READER"';
+  const env = cleanEnvironment({ ...environment, NPX: npx, READER: reader });
+  const running = collect(spawn('/bin/sh', ['-c', script, process.execPath, MAIN, ...args], { env }));
+  const { stdout, stderr } = await running.finished;
+  if (stderr !== '') throw new Error(stderr);
+  return Number(stdout);
+}
+
 export async function cellar(args: readonly string[], environment: Environment = {}): Promise<Finished> {
   const running = startCellar(args, environment);
   running.child.stdin.end();
