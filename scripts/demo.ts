@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, styleText } from 'node:util';
 import { brewADay, type Cluster, createBrewery, installedServers, startCluster } from '@cellar/core/testing';
@@ -93,11 +94,9 @@ async function show(cluster: Cluster, folder: string, megabytes: number, signal:
   console.log(`\n${costs(first, second, restored)}\n`);
   if (options.exit || !process.stdin.isTTY || !process.stdout.isTTY) return;
   console.log(whatToTry(environment));
-  await new Promise<void>((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-  console.log('\nEverything is removed.');
+  // A wait for a signal alone would not keep the process alive. A timer holds 24 days at most.
+  await delay(2 ** 31 - 1, undefined, { signal }).catch(() => undefined);
+  console.log('\nStopping the server and removing everything.');
 }
 
 /** Runs work that is not cellar's own, and says how long it took. */

@@ -120,7 +120,6 @@ function reportJson(report: CleanupReport, zone: string, dryRun: boolean) {
 }
 
 function reportText(context: Context, report: CleanupReport, zone: string, options: CleanupOptions): string {
-  const { output } = context;
   const { decisions, deleted, garbage } = report;
   const dryRun = options.dryRun ?? false;
   const parts: string[] = [];
@@ -136,7 +135,6 @@ function reportText(context: Context, report: CleanupReport, zone: string, optio
     parts.push(`Deleted ${formatThings(deleted.length, 'backup')} (${formatBytes(bytes)} freed), kept ${kept}.`);
   else parts.push(`Deleted ${formatThings(deleted.length, 'backup')}, kept ${kept}.`);
   if (garbage !== undefined) parts.push(garbageText(garbage, dryRun));
-  if (dryRun && leaving.length === 0) parts.push(output.style('dim', 'The rules keep everything there is.'));
   return parts.join('\n');
 }
 
