@@ -7,7 +7,7 @@ import type { Chunker } from '../chunker/chunker.ts';
 import { contentDefinedChunker } from '../chunker/content-defined.ts';
 import { fixedSizeChunker } from '../chunker/fixed-size.ts';
 import { assertNever } from '../errors.ts';
-import { type Compressed, compressFrame } from './compression.ts';
+import { type Compressed, frameCompressor } from './compression.ts';
 import { ID_BYTES } from './format.ts';
 
 export type ChunkerConfig =
@@ -45,7 +45,7 @@ export function createChunkTools(spec: ChunkSpec): ChunkTools {
   return {
     chunker: createChunker(spec.chunker, spec.gearTable),
     writeId: (bytes, into, offset) => into.set(idOf(bytes), offset),
-    compress: compressFrame,
+    compress: frameCompressor(),
   };
 }
 

@@ -12,11 +12,11 @@ import { type ChunkRef, type FramePlace, sameFrame } from './place.ts';
 import { entryDigest, rootRefs, segmentDigest } from './recipe.ts';
 
 /** Stored bytes that one request asks for at most. */
-const MAX_EXTENT = 2 << 20;
+const MAX_EXTENT = 1 << 20;
 /** Bytes between two wanted frames that are fetched along rather than asked for separately. */
 const MAX_GAP = 64 << 10;
 /** Raw frames that a reader keeps, for chunks that share a frame and do not follow one another. */
-const FRAMES_KEPT = 8;
+const FRAMES_KEPT = 4;
 
 /** Consecutive chunks of a stream that lie in one frame. */
 interface FrameRun {

@@ -9,7 +9,7 @@ import { damaged, ID_BYTES } from './format.ts';
 import { checkHeader, checkPackSize, FOOTER_BYTES, HEADER_BYTES, type PackedFrame, PackKey } from './pack.ts';
 import type { ChunkRef, FramePlace } from './place.ts';
 
-const CACHE_BYTES = 16 << 20;
+const CACHE_BYTES = 8 << 20;
 /** Fetched at least, forwards: what a single small frame brings along. */
 const LEAST_FETCH = 256 << 10;
 const KEYS_KEPT = 64;
