@@ -5,7 +5,7 @@
  * dump's own transaction saw. Anything else throws and leaves the source and the earlier backups as they were.
  */
 import type { DumpOptions } from './engine/engine.ts';
-import { ingest } from './pipeline/ingest.ts';
+import { IngestCrew } from './pipeline/ingest.ts';
 import type { AgeEncryption } from './plain/age.ts';
 import type { Compression } from './plain/compression.ts';
 import { givenPrefix, prefixFor } from './plain/file-name.ts';
@@ -42,8 +42,9 @@ export async function backupToRepository(
 
   onProgress({ phase: 'connect' });
   await using writer = await repository.beginBackup({ database }, signal);
+  await using crew = new IngestCrew(options.jobs, repository.chunks);
   await using dump = await engine.openDump(url, options, signal);
-  const parts = await ingest(dump, writer, { jobs: options.jobs, chunks: repository.chunks, onProgress, signal });
+  const parts = await crew.ingest(dump, writer, { onProgress, signal });
   const { source, entries } = await dump.finish(parts, signal);
 
   onProgress({ phase: 'commit' });

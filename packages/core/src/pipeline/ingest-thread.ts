@@ -15,12 +15,17 @@ export interface IngestListener {
   onPart(result: PartResult): void;
 }
 
+/** What a thread's tasks are taken in for. */
+export interface Ingestion {
+  readonly writer: BackupWriter;
+  readonly listener: IngestListener;
+  /** Its abort ends the task in hand. */
+  readonly signal: AbortSignal;
+}
+
 export class IngestThread implements AsyncDisposable {
   readonly #worker: Worker;
-  readonly #writer: BackupWriter;
-  readonly #listener: IngestListener;
-  readonly #signal: AbortSignal;
-  readonly #onAbort: () => void;
+  #ingestion: Ingestion | undefined;
   #segment: { readonly entry: string; readonly writer: SegmentWriter } | undefined;
   #handled: Promise<void> = Promise.resolve();
   #task: PromiseWithResolvers<void> | undefined;
@@ -28,10 +33,7 @@ export class IngestThread implements AsyncDisposable {
   #idle: PromiseWithResolvers<void> = Promise.withResolvers();
   #failure: unknown;
 
-  constructor(setup: WorkerSetup, writer: BackupWriter, listener: IngestListener, signal: AbortSignal) {
-    this.#writer = writer;
-    this.#listener = listener;
-    this.#signal = signal;
+  constructor(setup: WorkerSetup) {
     this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: setup });
     this.#idle.resolve();
     this.#worker.on('message', (message: FromWorker) => {
@@ -43,23 +45,25 @@ export class IngestThread implements AsyncDisposable {
       this.#idle.resolve();
       this.#fail(new Error('A worker thread ended before its task did.'));
     });
-    this.#onAbort = () => this.#post({ type: 'abort', reason: toPlainError(signal.reason) });
-    signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** Runs one task to its end: all its parts are then with the writer. One at a time. */
-  async run(task: DumpTask): Promise<void> {
+  /** Runs one task to its end: all its parts are then with the writer. One at a time, and all for the same ingestion. */
+  async run(task: DumpTask, ingestion: Ingestion): Promise<void> {
+    const { signal } = ingestion;
     if (this.#failure !== undefined) throw this.#failure;
-    this.#signal.throwIfAborted();
+    signal.throwIfAborted();
+    this.#ingestion = ingestion;
     this.#task = Promise.withResolvers();
     this.#idle = Promise.withResolvers();
+    const onAbort = (): void => this.#post({ type: 'abort', reason: toPlainError(signal.reason) });
+    signal.addEventListener('abort', onAbort, { once: true });
+    void this.#idle.promise.then(() => signal.removeEventListener('abort', onAbort));
     this.#post({ type: 'task', task });
     await this.#task.promise;
   }
 
   /** Ends the thread. The task in hand, aborted by then, is first given time to end its processes and connections. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#signal.removeEventListener('abort', this.#onAbort);
     const grace = Promise.withResolvers<void>();
     const timer = setTimeout(grace.resolve, ABORT_GRACE_MS);
     await Promise.race([this.#idle.promise, grace.promise]);
@@ -69,24 +73,26 @@ export class IngestThread implements AsyncDisposable {
   }
 
   async #handle(message: FromWorker): Promise<void> {
+    if (this.#ingestion === undefined) throw new Error('A worker thread sent something before it had a task.');
+    const { writer, listener, signal } = this.#ingestion;
     switch (message.type) {
       case 'segment-begin':
-        this.#segment = { entry: message.entry, writer: this.#writer.openSegment(message.entry, message.segment) };
+        this.#segment = { entry: message.entry, writer: writer.openSegment(message.entry, message.segment) };
         return;
       case 'chunks': {
-        const { entry, writer } = this.#open();
-        const known = await writer.lookup(message.ids, message.lengths, this.#signal);
+        const segment = this.#open();
+        const known = await segment.writer.lookup(message.ids, message.lengths, signal);
         this.#post({ type: 'verdict', known });
-        this.#listener.onBytes(entry, message.bytes);
+        listener.onBytes(segment.entry, message.bytes);
         return;
       }
       case 'frames':
-        for (const frame of message.frames) await this.#open().writer.append(frame, this.#signal);
+        for (const frame of message.frames) await this.#open().writer.append(frame, signal);
         return;
       case 'segment-end':
-        await this.#open().writer.finish(this.#signal);
+        await this.#open().writer.finish(signal);
         this.#segment = undefined;
-        this.#listener.onPart(message.result);
+        listener.onPart(message.result);
         return;
       case 'task-end':
         this.#task?.resolve();
