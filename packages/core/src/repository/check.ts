@@ -4,12 +4,12 @@
  * What is wrong is the answer, not an error: which object, what about it, and which backups and entries that harms.
  */
 import { createHash } from 'node:crypto';
-import { CellarError, isCellarError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
-import { type ObjectName, readSmall, type StoredObject } from '../storage/storage.ts';
+import { readSmall, type StoredObject } from '../storage/storage.ts';
 import { type BackupManifest, loadManifest, type StoredPack } from './backup-manifest.ts';
 import { type BackupShelf, listHolds } from './backups.ts';
-import { type EntrySource, packTable, readStoredEntry, recipePages } from './entry-reader.ts';
+import { type CheckedBackup, type Finding, harmedEntries, problemOf, readEntries, unlike } from './check-entries.ts';
+import { packTable } from './entry-reader.ts';
 import {
   type BackupName,
   CONDEMNED_PREFIX,
@@ -37,15 +37,7 @@ export interface CheckOptions {
   readonly onProgress?: OnProgress;
 }
 
-export interface Finding {
-  readonly object: string;
-  /** What is wrong, as a clause. */
-  readonly problem: string;
-  /** Ids of the backups that it harms; empty where a key or tombstone is damaged. */
-  readonly backups: readonly string[];
-  /** Entries of these backups that cannot be read, as far as known. */
-  readonly entries: readonly { readonly backup: string; readonly entry: string }[];
-}
+export type { Finding } from './check-entries.ts';
 
 export interface CheckReport {
   /** Empty: nothing is wrong with what was looked at. */
@@ -62,11 +54,6 @@ interface Stock {
   readonly packs: Map<string, StoredObject>;
   readonly keys: StoredObject[];
   readonly unknown: string[];
-}
-
-interface CheckedBackup {
-  readonly name: BackupName;
-  readonly manifest: BackupManifest;
 }
 
 export async function checkRepository(
@@ -239,94 +226,6 @@ async function readPack(
   if (pack.sha256 !== null && createHash('sha256').update(bytes).digest('hex') !== pack.sha256) {
     throw unlike(pack.object, 'its SHA-256 is not the one it was written with');
   }
-}
-
-/** Walks the recipes of a backup, or (`whole`) reads its entries as a restore does. Returns bytes read. */
-async function readEntries(
-  { name, manifest }: CheckedBackup,
-  whole: boolean,
-  reader: PackReader,
-  findings: Finding[],
-  onProgress: OnProgress,
-  signal: AbortSignal,
-): Promise<number> {
-  const source: EntrySource = { reader, object: name.object, packs: packTable(manifest) };
-  let bytes = 0;
-  for (const entry of manifest.entries) {
-    const found = await problemOf(async () => {
-      if (whole) {
-        for await (const piece of readStoredEntry(source, entry, signal)) bytes += piece.length;
-      } else {
-        for (const segment of entry.segments) {
-          for await (const refs of recipePages(source, segment, signal)) {
-            const stray = refs.find(({ frame }) => !source.packs.has(frame.packId));
-            if (stray !== undefined) throw unlike(name.object, `it does not say where pack ${stray.frame.packId} is`);
-          }
-        }
-      }
-    }, true);
-    onProgress({ phase: 'entries', item: entry.name, bytes });
-    if (found === undefined) continue;
-    const object = found.object || name.object;
-    const harmed = { backup: manifest.id, entry: entry.name };
-    const at = findings.findIndex((finding) => finding.object === object);
-    const known = findings[at];
-    if (known === undefined) {
-      findings.push({ object, problem: found.problem, backups: [manifest.id], entries: [harmed] });
-    } else {
-      const others = known.entries.filter((other) => other.backup !== harmed.backup || other.entry !== harmed.entry);
-      const backups = [...new Set([...known.backups, manifest.id])];
-      findings[at] = { ...known, backups, entries: [...others, harmed] };
-    }
-  }
-  return bytes;
-}
-
-/** Entries of a backup with chunks or pages in a pack, as far as its recipes can be read. */
-async function harmedEntries(
-  { name, manifest }: CheckedBackup,
-  packId: string,
-  reader: PackReader,
-  signal: AbortSignal,
-): Promise<{ backup: string; entry: string }[]> {
-  const source: EntrySource = { reader, object: name.object, packs: packTable(manifest) };
-  const harmed: { backup: string; entry: string }[] = [];
-  for (const entry of manifest.entries) {
-    let uses = false;
-    const found = await problemOf(async () => {
-      for (const segment of entry.segments) {
-        uses ||= rootRefs(name.object, segment).some(({ frame }) => frame.packId === packId);
-        if (uses) return;
-        for await (const refs of recipePages(source, segment, signal)) {
-          uses ||= refs.some(({ frame }) => frame.packId === packId);
-        }
-      }
-    }, true);
-    if (uses || found !== undefined) harmed.push({ backup: manifest.id, entry: entry.name });
-  }
-  return harmed;
-}
-
-/** Runs a check; damage that it throws is the answer. @param missing whether an object that is not there is damage too. */
-async function problemOf(
-  check: () => Promise<unknown>,
-  missing = true,
-): Promise<{ readonly object: string; readonly problem: string } | undefined> {
-  try {
-    await check();
-    return undefined;
-  } catch (error) {
-    if (!isCellarError(error)) throw error;
-    const isDamage =
-      error.code === 'damaged' || error.code === 'unsupported-format' || (missing && error.code === 'not-found');
-    if (!isDamage) throw error;
-    const { object } = error.details;
-    return { object: typeof object === 'string' ? object : '', problem: error.message };
-  }
-}
-
-function unlike(object: ObjectName, what: string): CellarError {
-  return new CellarError('damaged', what, { details: { object } });
 }
 
 function samplePacks(objects: string[], percent: number, random: (length: number) => Buffer): string[] {
