@@ -21,11 +21,27 @@ export async function confirmByName(context: Context, confirmation: Confirmation
       'Give --yes if this is what you want.',
     );
   }
+  context.stderr.write(`${confirmation.consequence}\n`);
+  const answer = await ask(context, `Type ${confirmation.name} to go on: `);
+  if (answer === undefined) {
+    const { CellarError } = await import('@cellar/core');
+    context.stderr.write('\n');
+    throw new CellarError('cancelled', 'Cancelled: nothing was changed.');
+  }
+  if (answer.trim() !== confirmation.name) throw new UsageError('Not confirmed: nothing was changed.');
+}
+
+/** Undefined when the person pressed Ctrl-C or Ctrl-D instead of answering, or a signal came. */
+async function ask(context: Context, question: string): Promise<string | undefined> {
   const lines = createInterface({ input: context.stdin, output: context.stderr });
+  const closed = new Promise<undefined>((resolve) => {
+    lines.once('close', () => resolve(undefined));
+  });
   try {
-    context.stderr.write(`${confirmation.consequence}\n`);
-    const answer = await lines.question(`Type ${confirmation.name} to go on: `, { signal: context.signal });
-    if (answer.trim() !== confirmation.name) throw new UsageError('Not confirmed: nothing was changed.');
+    return await Promise.race([lines.question(question, { signal: context.signal }), closed]);
+  } catch (error) {
+    if (error instanceof Error && error.name === 'AbortError') return undefined;
+    throw error;
   } finally {
     lines.close();
   }

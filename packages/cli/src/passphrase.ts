@@ -4,7 +4,6 @@
  */
 import { readFile } from 'node:fs/promises';
 import { type Context, isInteractive } from './context.ts';
-import { EXIT } from './exit-codes.ts';
 import { UsageError } from './usage-error.ts';
 
 const SOURCES =
@@ -70,7 +69,10 @@ async function prompt(context: Context, question: PassphraseQuestion): Promise<s
       return await password({ message, validate }, streams);
     } catch (error) {
       // Ctrl-C is read by the prompt itself, which holds the terminal in raw mode: no signal arrives.
-      if (error instanceof Error && error.name === 'ExitPromptError') process.exit(EXIT.cancelled);
+      if (error instanceof Error && ['ExitPromptError', 'AbortPromptError'].includes(error.name)) {
+        const { CellarError } = await import('@cellar/core');
+        throw new CellarError('cancelled', 'Cancelled: no passphrase was given.');
+      }
       throw error;
     }
   };

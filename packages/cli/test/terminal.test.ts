@@ -52,6 +52,14 @@ test('a restore asks for the name of the database, and any other answer changes 
   expect(refused).toMatchObject({ code: 2, stdout: expect.stringContaining('nothing was changed') });
   expect(await oid()).toBe(before);
 
+  // Ctrl-C and Ctrl-D.
+  for (const key of ['\u0003', '\u0004']) {
+    const left = await answer(startOnTerminal(restore, environment), [[`Type ${database.name}`, key]]);
+    expect(left.stdout).toContain('Cancelled: nothing was changed.');
+    expect(left.code).toBe(130);
+    expect(await oid()).toBe(before);
+  }
+
   await database.cluster.query('DROP TABLE events CASCADE', database.name);
   const agreed = await answer(startOnTerminal(restore, environment), [[`Type ${database.name}`, database.name]]);
   expect(agreed).toMatchObject({ code: 0, stdout: expect.stringContaining('Restored') });
