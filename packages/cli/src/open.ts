@@ -2,6 +2,8 @@
  * Opens what commands work on: a repository with its secret, which is asked for only when it is needed; a folder of plain files; and one
  * backup in either, by the name that was given.
  */
+import { stat } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import type { AgeKeys, BackupContents, PlainBackup, PlainFolder, Repository } from '@cellar/core';
 import type { Context } from './context.ts';
 import { type FolderOptions, placeOf, type RepositoryOptions, repositoryUrl } from './options.ts';
@@ -50,7 +52,19 @@ export async function openRepositoryAt(
   }
 }
 
+/** A folder to read from. One that does not exist is an error: taken for an empty one, a slip of the keyboard would look like lost backups. */
 export async function openFolderAt(path: string): Promise<OpenedFolder> {
+  const { CellarError } = await import('@cellar/core');
+  const isFolder = await stat(path.startsWith('file://') ? fileURLToPath(path) : path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) throw new CellarError('not-found', `There is no folder ${path} that can be read.`);
+  return await openOrMakeFolderAt(path);
+}
+
+/** A folder to write to; made with the first file. */
+export async function openOrMakeFolderAt(path: string): Promise<OpenedFolder> {
   const { openStorage, PlainFolder } = await import('@cellar/core');
   const storage = await openStorage(path);
   return { folder: new PlainFolder(storage), [Symbol.asyncDispose]: () => storage[Symbol.asyncDispose]() };

@@ -217,6 +217,8 @@ describe('the road through a repository', () => {
 
     expect((await cellarJson<Cleanup>(['cleanup', '--keep-last', '1'], environment)).deleted).toEqual([middle]);
     expect(await cellar(['release', oldest], environment)).toMatchObject({ code: 0 });
+    const again = await cellar(['release', oldest], environment);
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining('is not on hold') });
     expect(await cellar(['delete', oldest, '--yes'], environment)).toMatchObject({ code: 0 });
     const last = await cellar(['delete', newest, '--yes'], environment);
     expect(last).toMatchObject({ code: 2, stderr: expect.stringContaining('last good backup') });
@@ -258,6 +260,8 @@ describe('plain files', () => {
     await using database = await testDatabase('brewery');
     const dir = join(folder.path, 'plain');
     const environment = { DATABASE_URL: database.url };
+    const missing = await cellar(['list', '--dir', dir]);
+    expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining('There is no folder') });
     const written = await cellarJson<{ filename: string; row_count: number }>(
       ['backup', '--to-dir', dir, '--prefix', 'shop', '-m', 'a note'],
       environment,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { AgeEncryption, DumpOptions } from '@cellar/core';
 import { type Command, Option } from 'commander';
 import type { Context } from '../context.ts';
-import { openFolderAt, openRepositoryFor } from '../open.ts';
+import { openOrMakeFolderAt, openRepositoryFor } from '../open.ts';
 import { addOutputOptions, addRepositoryOptions, databaseUrl, type RepositoryOptions } from '../options.ts';
 import { formatBytes, formatCount, formatDuration, formatShare, formatThings, printable } from '../output/format.ts';
 import { backupJson, plainBackupJson } from '../output/shapes.ts';
@@ -141,7 +141,7 @@ async function intoFolder(context: Context, url: string, path: string, options: 
   const { backupToFolder } = await import('@cellar/core');
   const { output, signal } = context;
   const encryption = await encryptionOf(context, options);
-  await using opened = await openFolderAt(path);
+  await using opened = await openOrMakeFolderAt(path);
   using progress = context.startProgress();
   const startedAt = performance.now();
   const backup = await backupToFolder(opened.folder, {

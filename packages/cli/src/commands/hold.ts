@@ -43,6 +43,11 @@ async function release(context: Context, name: string, options: RepositoryOption
   await using opened = await openRepositoryFor(context, options);
   const { repository } = opened;
   const { id } = await repository.findBackup(name, context.signal);
+  const holds = await repository.listHolds(context.signal);
+  if (!holds.some(({ backup }) => backup === id)) {
+    const { CellarError } = await import('@cellar/core');
+    throw new CellarError('not-found', `Backup ${id} is not on hold.`);
+  }
   await repository.release(id, context.signal);
   context.output.result({
     json: () => ({ id }),
