@@ -31,7 +31,12 @@ describe('a restore in place', () => {
     await source.cluster.psql('CREATE TABLE t (a int)', source.name);
     const backup = await holdBackup(sharedCluster(), source.name);
     await using small = await startCluster({
-      settings: { max_locks_per_transaction: 10, max_connections: 10, max_prepared_transactions: 0, max_wal_senders: 0 },
+      settings: {
+        max_locks_per_transaction: 10,
+        max_connections: 10,
+        max_prepared_transactions: 0,
+        max_wal_senders: 0,
+      },
     });
     const live = await small.createDatabase();
     await small.psql(`SELECT count(lo_create(0)) FROM generate_series(1, 90)`, live);

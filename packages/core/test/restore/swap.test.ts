@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { describe, expect, it } from 'vitest';
-import { CellarError } from '../../src/errors.ts';
 import type { BackupContents, RestoreOptions } from '../../src/engine/engine.ts';
 import { restoreDatabase } from '../../src/engine/postgres/restore.ts';
+import { CellarError } from '../../src/errors.ts';
 import { compareDatabases } from '../../src/testing/compare-databases.ts';
 import { sharedCluster, testDatabase } from '../harness/databases.ts';
 import { type HeldBackup, holdBackup, streamOf } from './backup-contents.ts';
@@ -114,7 +114,11 @@ describe('the swap', () => {
       expect(report.previous).toBeUndefined();
       expect(report.warnings).toContainEqual(expect.stringMatching(/was created/));
       await expect(restore(cluster.url(name), backup, { mode: 'new' })).rejects.toMatchObject({ code: 'conflict' });
-      expect(await cluster.psql(`SELECT datacl IS NULL OR has_database_privilege('public', oid, 'CONNECT') FROM pg_database WHERE datname = '${name}'`)).toBe('t\n');
+      expect(
+        await cluster.psql(
+          `SELECT datacl IS NULL OR has_database_privilege('public', oid, 'CONNECT') FROM pg_database WHERE datname = '${name}'`,
+        ),
+      ).toBe('t\n');
     } finally {
       await dropKin(name);
     }
@@ -158,7 +162,10 @@ describe('a restore beside refuses, before it loads anything,', () => {
     await using live = await testDatabase('empty');
     await cluster.psql(`BEGIN; CREATE TABLE p (a int); PREPARE TRANSACTION 'held_${live.name}'`, live.name);
     try {
-      await expect(restore(live.url, backup)).rejects.toMatchObject({ code: 'conflict', message: expect.stringMatching(/prepared/) });
+      await expect(restore(live.url, backup)).rejects.toMatchObject({
+        code: 'conflict',
+        message: expect.stringMatching(/prepared/),
+      });
     } finally {
       await cluster.psql(`ROLLBACK PREPARED 'held_${live.name}'`, live.name);
     }
@@ -180,7 +187,8 @@ describe('a restore beside refuses, before it loads anything,', () => {
     const backup: HeldBackup = {
       ...held,
       entries: [...held.entries, { name: 'globals', kind: 'globals', locator: {} }],
-      open: (entry) => (entry.kind === 'globals' ? streamOf(globals) : streamOf(held.bytesOf.get(entry.name) ?? Buffer.alloc(0))),
+      open: (entry) =>
+        entry.kind === 'globals' ? streamOf(globals) : streamOf(held.bytesOf.get(entry.name) ?? Buffer.alloc(0)),
     };
     const name = `${source.name}_new`;
     try {
@@ -206,9 +214,15 @@ describe('a restore beside refuses, before it loads anything,', () => {
     const role = `poor_${live.name}`;
     await cluster.psql(`CREATE ROLE ${role} LOGIN PASSWORD 'p'`);
     try {
-      await expect(restore(cluster.url(live.name, role, 'p'), backup)).rejects.toMatchObject({ code: 'database-privilege', message: expect.stringMatching(/create/) });
+      await expect(restore(cluster.url(live.name, role, 'p'), backup)).rejects.toMatchObject({
+        code: 'database-privilege',
+        message: expect.stringMatching(/create/),
+      });
       await cluster.psql(`ALTER ROLE ${role} CREATEDB`);
-      await expect(restore(cluster.url(live.name, role, 'p'), backup)).rejects.toMatchObject({ code: 'database-privilege', message: expect.stringMatching(/own/) });
+      await expect(restore(cluster.url(live.name, role, 'p'), backup)).rejects.toMatchObject({
+        code: 'database-privilege',
+        message: expect.stringMatching(/own/),
+      });
     } finally {
       await cluster.psql(`DROP ROLE ${role}`);
     }
@@ -287,66 +301,84 @@ describe('a restore that fails on the way', () => {
     ['swap', 1],
     ['in-place', 0.5],
     ['in-place', 1],
-  ] as const)('for a damaged stream (%s, after %d of it) throws that error and leaves the database as it was', async (mode, at) => {
-    const backup = await small();
-    await using live = await testDatabase('empty');
-    await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
-    await expect(restore(live.url, damaged(backup, at), { mode })).rejects.toMatchObject({ code: 'damaged', message: /Pack 7/ });
-    expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
-    expect(await kin(live.name)).toEqual([live.name]);
-  });
+  ] as const)(
+    'for a damaged stream (%s, after %d of it) throws that error and leaves the database as it was',
+    async (mode, at) => {
+      const backup = await small();
+      await using live = await testDatabase('empty');
+      await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
+      await expect(restore(live.url, damaged(backup, at), { mode })).rejects.toMatchObject({
+        code: 'damaged',
+        message: /Pack 7/,
+      });
+      expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
+      expect(await kin(live.name)).toEqual([live.name]);
+    },
+  );
 
-  it.each(['swap', 'in-place'] as const)('for a stream of one row less (%s) says so and leaves the database as it was', async (mode) => {
-    const backup = await small();
-    await using live = await testDatabase('empty');
-    await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
-    await expect(restore(live.url, shorter(backup), { mode })).rejects.toMatchObject({ code: 'mismatch', message: /19999 .* 20000/ });
-    expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
-    expect(await kin(live.name)).toEqual([live.name]);
-  });
+  it.each(['swap', 'in-place'] as const)(
+    'for a stream of one row less (%s) says so and leaves the database as it was',
+    async (mode) => {
+      const backup = await small();
+      await using live = await testDatabase('empty');
+      await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
+      await expect(restore(live.url, shorter(backup), { mode })).rejects.toMatchObject({
+        code: 'mismatch',
+        message: /19999 .* 20000/,
+      });
+      expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
+      expect(await kin(live.name)).toEqual([live.name]);
+    },
+  );
 
-  it.each(['swap', 'in-place'] as const)('because it was aborted (%s) says so and leaves the database as it was', async (mode) => {
-    const backup = await small();
-    await using live = await testDatabase('empty');
-    await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
-    const abort = new AbortController();
-    const aborting: HeldBackup = {
-      ...backup,
-      async *open(entry) {
-        const bytes = backup.bytesOf.get(entry.name) ?? Buffer.alloc(0);
-        yield* streamOf(bytes.subarray(0, 100_000));
-        if (entry.kind === 'rows') abort.abort();
-        yield* streamOf(bytes.subarray(100_000));
-      },
-    };
-    await expect(restore(live.url, aborting, { mode }, abort.signal)).rejects.toMatchObject({ code: 'cancelled' });
-    expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
-    expect(await kin(live.name)).toEqual([live.name]);
-  });
+  it.each(['swap', 'in-place'] as const)(
+    'because it was aborted (%s) says so and leaves the database as it was',
+    async (mode) => {
+      const backup = await small();
+      await using live = await testDatabase('empty');
+      await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
+      const abort = new AbortController();
+      const aborting: HeldBackup = {
+        ...backup,
+        async *open(entry) {
+          const bytes = backup.bytesOf.get(entry.name) ?? Buffer.alloc(0);
+          yield* streamOf(bytes.subarray(0, 100_000));
+          if (entry.kind === 'rows') abort.abort();
+          yield* streamOf(bytes.subarray(100_000));
+        },
+      };
+      await expect(restore(live.url, aborting, { mode }, abort.signal)).rejects.toMatchObject({ code: 'cancelled' });
+      expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
+      expect(await kin(live.name)).toEqual([live.name]);
+    },
+  );
 
-  it.each(['swap', 'in-place'] as const)('because the server ended its sessions (%s) says so and leaves the database as it was', async (mode) => {
-    const backup = await small();
-    await using live = await testDatabase('empty');
-    await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
-    const killing: HeldBackup = {
-      ...backup,
-      async *open(entry) {
-        const bytes = backup.bytesOf.get(entry.name) ?? Buffer.alloc(0);
-        yield* streamOf(bytes.subarray(0, 100_000));
-        if (entry.kind === 'rows') {
-          await cluster.query(
-            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(datname, $1) AND query ~ '(?i)COPY'`,
-            'postgres',
-            [live.name],
-          );
-        }
-        yield* streamOf(bytes.subarray(100_000));
-      },
-    };
-    await expect(restore(live.url, killing, { mode })).rejects.toMatchObject({ code: 'database-failed' });
-    expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
-    expect(await kin(live.name)).toEqual([live.name]);
-  });
+  it.each(['swap', 'in-place'] as const)(
+    'because the server ended its sessions (%s) says so and leaves the database as it was',
+    async (mode) => {
+      const backup = await small();
+      await using live = await testDatabase('empty');
+      await cluster.psql('CREATE TABLE mine AS SELECT 1 AS a', live.name);
+      const killing: HeldBackup = {
+        ...backup,
+        async *open(entry) {
+          const bytes = backup.bytesOf.get(entry.name) ?? Buffer.alloc(0);
+          yield* streamOf(bytes.subarray(0, 100_000));
+          if (entry.kind === 'rows') {
+            await cluster.query(
+              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(datname, $1) AND query ~ '(?i)COPY'`,
+              'postgres',
+              [live.name],
+            );
+          }
+          yield* streamOf(bytes.subarray(100_000));
+        },
+      };
+      await expect(restore(live.url, killing, { mode })).rejects.toMatchObject({ code: 'database-failed' });
+      expect(await cluster.psql('SELECT a FROM mine', live.name)).toBe('1\n');
+      expect(await kin(live.name)).toEqual([live.name]);
+    },
+  );
 
   it('because the restored rows differ, found by prove, leaves the database as it was', async () => {
     const backup = await small();
@@ -360,7 +392,10 @@ describe('a restore that fails on the way', () => {
         yield* streamOf(entry.kind === 'rows' ? Buffer.from(bytes.toString().replace(/^7\t/m, '007\t')) : bytes);
       },
     };
-    await expect(restore(live.url, changed, { prove: true })).rejects.toMatchObject({ code: 'mismatch', message: /differ/ });
+    await expect(restore(live.url, changed, { prove: true })).rejects.toMatchObject({
+      code: 'mismatch',
+      message: /differ/,
+    });
     expect(await kin(live.name)).toEqual([live.name]);
     await restore(live.url, changed, { prove: false });
     await dropKin(`${live.name}_before`);
@@ -385,6 +420,8 @@ describe('a restore that fails on the way', () => {
 
   it('in place, where there is no database, says so', async () => {
     const backup = await small();
-    await expect(restore(cluster.url('nowhere_at_all'), backup, { mode: 'in-place' })).rejects.toMatchObject({ code: 'not-found' });
+    await expect(restore(cluster.url('nowhere_at_all'), backup, { mode: 'in-place' })).rejects.toMatchObject({
+      code: 'not-found',
+    });
   });
 });

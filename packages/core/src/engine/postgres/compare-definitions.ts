@@ -4,7 +4,14 @@
  * (the order of an inheriting table's columns, for one), and the rows were proven on their own.
  */
 import { createHash } from 'node:crypto';
-import { type ArchiveToc, archiveText, effectiveSections, parseArchiveToc, SECTION_DATA, type TocEntry } from './archive.ts';
+import {
+  type ArchiveToc,
+  archiveText,
+  effectiveSections,
+  parseArchiveToc,
+  SECTION_DATA,
+  type TocEntry,
+} from './archive.ts';
 import { connect, toolEnvironment } from './connection.ts';
 import { conninfo } from './definitions.ts';
 import { type StoredArchive, storedText } from './stored-archive.ts';
@@ -23,7 +30,9 @@ export async function compareDefinitions(
   const pgDump = await findTool('pg_dump', await majorOf(restored, signal), signal);
   const dumpedBy = Number.parseInt(archiveText(stored.toc.header.dumpVersion), 10);
   if (dumpedBy !== pgDump.major) {
-    return [`The definitions were not compared: the backup's were written by pg_dump ${dumpedBy}, and here is ${pgDump.major}.`];
+    return [
+      `The definitions were not compared: the backup's were written by pg_dump ${dumpedBy}, and here is ${pgDump.major}.`,
+    ];
   }
   const { output } = await runTool(
     {
@@ -73,7 +82,15 @@ function definitionsOf(toc: ArchiveToc): ReadonlyMap<string, TocEntry> {
     // The database's own, under whichever name.
     if (description.startsWith('DATABASE') || tag.startsWith('DATABASE ')) return;
     const hash = createHash('sha256');
-    const parts = [entry.description, entry.namespace, entry.tag, entry.owner, entry.tablespace, entry.tableAccessMethod, entry.definition];
+    const parts = [
+      entry.description,
+      entry.namespace,
+      entry.tag,
+      entry.owner,
+      entry.tablespace,
+      entry.tableAccessMethod,
+      entry.definition,
+    ];
     for (const part of parts) hash.update(`${part?.length ?? -1}:`).update(part ?? '');
     definitions.set(hash.digest('hex'), entry);
   });

@@ -31,16 +31,19 @@ async function* pieces(bytes: Buffer, sizes: readonly number[]): AsyncGenerator<
 }
 
 describe('copyIn', () => {
-  it.each([[[1]], [[131_072]], [[7, 100_000, 300_001]], [[5_000_000]]])('loads rows in pieces of %j bytes, and counts them', async (sizes) => {
-    const rows = sizes[0] === 1 ? 2_000 : 60_000;
-    const text = Buffer.from(Array.from({ length: rows }, (_, n) => `${n}\t${'x'.repeat(n % 50)}\\n\n`).join(''));
-    await using connection = await open();
-    await connection.query('TRUNCATE t', 'empty the table');
-    expect(await copyIn(connection, STATEMENT, pieces(text, sizes), OPTIONS, signal)).toBe(rows);
-    const [found] = await connection.query('SELECT count(*) AS n, sum(a) AS s, sum(length(b)) AS l FROM t', 'look');
-    const lengths = Array.from({ length: rows }, (_, n) => (n % 50) + 1).reduce((sum, length) => sum + length, 0);
-    expect(found).toEqual({ n: String(rows), s: String((rows * (rows - 1)) / 2), l: String(lengths) });
-  });
+  it.each([[[1]], [[131_072]], [[7, 100_000, 300_001]], [[5_000_000]]])(
+    'loads rows in pieces of %j bytes, and counts them',
+    async (sizes) => {
+      const rows = sizes[0] === 1 ? 2_000 : 60_000;
+      const text = Buffer.from(Array.from({ length: rows }, (_, n) => `${n}\t${'x'.repeat(n % 50)}\\n\n`).join(''));
+      await using connection = await open();
+      await connection.query('TRUNCATE t', 'empty the table');
+      expect(await copyIn(connection, STATEMENT, pieces(text, sizes), OPTIONS, signal)).toBe(rows);
+      const [found] = await connection.query('SELECT count(*) AS n, sum(a) AS s, sum(length(b)) AS l FROM t', 'look');
+      const lengths = Array.from({ length: rows }, (_, n) => (n % 50) + 1).reduce((sum, length) => sum + length, 0);
+      expect(found).toEqual({ n: String(rows), s: String((rows * (rows - 1)) / 2), l: String(lengths) });
+    },
+  );
 
   it('loads one row of 60 MB', async () => {
     await using connection = await open();
@@ -92,7 +95,9 @@ describe('copyIn', () => {
         yield Buffer.from('1\ta\n'.repeat(50_000));
       }
     }
-    await expect(copyIn(connection, STATEMENT, endless(), OPTIONS, abort.signal)).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(copyIn(connection, STATEMENT, endless(), OPTIONS, abort.signal)).rejects.toMatchObject({
+      code: 'cancelled',
+    });
   });
 
   it('tells that the server ended the session, not just of a broken pipe', async () => {
@@ -102,11 +107,15 @@ describe('copyIn', () => {
       await sharedCluster().query(`SELECT pg_terminate_backend(${connection.backendId})`);
       for (;;) yield Buffer.from('1\ta\n'.repeat(50_000));
     }
-    await expect(copyIn(connection, STATEMENT, killing(), OPTIONS, signal)).rejects.toMatchObject({ code: 'database-failed' });
+    await expect(copyIn(connection, STATEMENT, killing(), OPTIONS, signal)).rejects.toMatchObject({
+      code: 'database-failed',
+    });
   });
 
   it('refuses a statement that takes no rows', async () => {
     await using connection = await open();
-    await expect(copyIn(connection, Buffer.from('SELECT 1'), pieces(Buffer.from('1\n'), [2]), OPTIONS, signal)).rejects.toThrow(/COPY/);
+    await expect(
+      copyIn(connection, Buffer.from('SELECT 1'), pieces(Buffer.from('1\n'), [2]), OPTIONS, signal),
+    ).rejects.toThrow(/COPY/);
   });
 });

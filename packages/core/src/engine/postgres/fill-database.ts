@@ -17,7 +17,8 @@ import {
   restoreDefinitions,
 } from './definitions.ts';
 import { RestoredDigests } from './digest-restored.ts';
-import { inParallel } from './in-parallel.ts';
+import { EarlyIndexes } from './early-indexes.ts';
+import { inParallel, together } from './in-parallel.ts';
 import { loadLargeObjects } from './large-objects-in.ts';
 import { type LoadOptions, loadRows, loadSessionSql, type StoredDigests } from './load.ts';
 import type { Phases } from './phases.ts';
@@ -57,11 +58,18 @@ export async function fillDatabase(
   const plan = planDefinitions(stored, (entry) => selection.isChosen(entry) && (withRows || !isData(entry)));
   const definition = await definitionOptions(scratch, options, signal);
   const warnings: string[] = [];
-  const define = async (phase: DefinitionPhase, jobs: number) => {
-    const entries = plan[phase];
+  const early = new EarlyIndexes(stored, plan['post-data']);
+  const buildEarly = async (own: AbortSignal): Promise<boolean> => {
+    const entries = early.take();
+    if (entries === undefined) return false;
+    warnings.push(...warningsOf(await restoreDefinitions(scratch, stored, entries, definition, own)));
+    return true;
+  };
+  const define = async (phase: DefinitionPhase, jobs: number, own = signal) => {
+    const entries = plan[phase].filter((entry) => !early.isTaken(entry));
     if (entries.length === 0) return;
     const said = await phases.run(phase, async () => {
-      await using watch = await watchForLocks(scratch, options.stallTimeoutMs, signal);
+      await using watch = await watchForLocks(scratch, options.stallTimeoutMs, own);
       return await restoreDefinitions(scratch, stored, entries, { ...definition, jobs }, watch.signal);
     });
     warnings.push(...warningsOf(said));
@@ -69,11 +77,17 @@ export async function fillDatabase(
 
   await define('pre-data', 1);
   const before = withRows ? await extensionRows(scratch, selection.rows, signal) : new Map<string, number>();
-  const digests = withRows ? await fillRows(scratch, stored, options, phases, signal, selection.rows) : new Map();
-  await define('data', 1);
-  if (withRows && selection.largeObjects && stored.largeObjects.length > 0) {
-    await phases.run('large-objects', async () => await fillLargeObjects(scratch, stored, phases, signal));
-  }
+  // Sequences and large objects need no rows of tables, and wait for the server more than it works: they come along.
+  const [digests] = await together(
+    signal,
+    async (own): Promise<StoredDigests> =>
+      withRows ? await fillRows(scratch, stored, options, phases, own, selection.rows, early, buildEarly) : new Map(),
+    async (own) => {
+      await define('data', 1, own);
+      if (!withRows || !selection.largeObjects || stored.largeObjects.length === 0) return;
+      await phases.run('large-objects', async () => await fillLargeObjects(scratch, stored, phases, own));
+    },
+  );
   await define('post-data', options.jobs);
   await define('privileges', 1);
   if (withRows) await define('materialized-views', 1);
@@ -110,12 +124,16 @@ async function fillRows(
   phases: Phases,
   signal: AbortSignal,
   rows: readonly StoredRows[],
+  early: EarlyIndexes,
+  idle: (signal: AbortSignal) => Promise<boolean>,
 ): Promise<StoredDigests> {
   const load: LoadOptions = {
     jobs: options.jobs,
     stallTimeoutMs: options.stallTimeoutMs,
     digest: options.prove,
     fresh: true,
+    onLoaded: (table) => early.loaded(table),
+    idle,
   };
   return await phases.run('load', async () => await loadRows(scratch, stored, rows, load, phases.onProgress, signal));
 }

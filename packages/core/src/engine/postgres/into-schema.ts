@@ -19,7 +19,13 @@ import { locatorJson } from './locator.ts';
 import type { Phases } from './phases.ts';
 import type { Selection } from './restore-selection.ts';
 import { connectBeside, createClauses, createScratch, dropScratch } from './scratch.ts';
-import { parseCopyTarget, readStoredArchive, type StoredArchive, type StoredRows, storedText } from './stored-archive.ts';
+import {
+  parseCopyTarget,
+  readStoredArchive,
+  type StoredArchive,
+  type StoredRows,
+  storedText,
+} from './stored-archive.ts';
 import { type Target, withDatabase } from './target.ts';
 import { runTool } from './tool-process.ts';
 import { findTool } from './tools.ts';

@@ -22,6 +22,9 @@ export interface LoadOptions {
    * counts that follow a rewrite of every page.
    */
   readonly fresh: boolean;
+  readonly onLoaded?: (table: StoredRows) => void;
+  /** Called by connections that have nothing left to load while others have, for as long as it returns true. */
+  readonly idle?: (signal: AbortSignal) => Promise<boolean>;
 }
 
 /** Digests of the stored streams, by entry name; empty without `digest`. */
@@ -81,9 +84,10 @@ export async function loadRows(
   };
   const load = async (connection: Connection, table: StoredRows, own: AbortSignal) => {
     await loadTable(connection, stored, table, options, progress, digests, own);
+    options.onLoaded?.(table);
   };
 
-  await inParallel(largestFirst, options.jobs, open, signal, async (connection, table, own) => {
+  const tryToLoad = async (connection: Connection, table: StoredRows, own: AbortSignal) => {
     try {
       await load(connection, table, own);
     } catch (error) {
@@ -91,7 +95,8 @@ export async function loadRows(
       refused.set(table, error);
       progress.takeBack(table);
     }
-  });
+  };
+  await inParallel(largestFirst, options.jobs, open, signal, tryToLoad, options.idle);
 
   if (refused.size > 0) {
     await using connection = await open(signal);

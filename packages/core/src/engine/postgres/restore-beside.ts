@@ -55,7 +55,10 @@ export async function restoreBeside(
         const filled = await fillDatabase(scratch, stored, options, phases, own);
         // Without owners or privileges the definitions are meant to differ.
         if (!options.prove || options.owners === 'drop' || options.privileges === 'drop') return filled;
-        const differences = await phases.run('compare-definitions', async () => await compareDefinitions(scratch, stored, own));
+        const differences = await phases.run(
+          'compare-definitions',
+          async () => await compareDefinitions(scratch, stored, own),
+        );
         return { ...filled, warnings: [...filled.warnings, ...differences] };
       },
     },

@@ -17,12 +17,14 @@ describe('the table of a COPY statement', () => {
     expect([target?.written, target?.schema, target?.name].map(String)).toEqual([written, schema, name]);
   });
 
-  it.each(['SELECT 1;\n', 'COPY public.orders TO stdout;\n', 'COPY orders (id) FROM stdin;\n', 'COPY public."orders (id) FROM stdin;\n'])(
-    'is not read from %j',
-    (statement) => {
-      expect(parseCopyTarget(Buffer.from(statement))).toBeUndefined();
-    },
-  );
+  it.each([
+    'SELECT 1;\n',
+    'COPY public.orders TO stdout;\n',
+    'COPY orders (id) FROM stdin;\n',
+    'COPY public."orders (id) FROM stdin;\n',
+  ])('is not read from %j', (statement) => {
+    expect(parseCopyTarget(Buffer.from(statement))).toBeUndefined();
+  });
 
   it('takes options at the end', () => {
     const statement = Buffer.from('COPY a."FROM stdin;" (b) FROM stdin;\n');
@@ -34,7 +36,11 @@ describe('names of databases', () => {
   it('fit 63 bytes without cutting a character, and keep the time or id that makes them unique', () => {
     const now = new Date('2024-11-08T13:12:00.999Z');
     for (const name of ['shop', 'x'.repeat(63), 'ж'.repeat(31), '🍺'.repeat(15)]) {
-      for (const made of [scratchName(name, '0smmvc0abcdefg'), previousName(name, now, 1), previousName(name, now, 12)]) {
+      for (const made of [
+        scratchName(name, '0smmvc0abcdefg'),
+        previousName(name, now, 1),
+        previousName(name, now, 12),
+      ]) {
         expect(Buffer.byteLength(made)).toBeLessThanOrEqual(63);
         expect(made).not.toMatch(/\uFFFD/);
       }
@@ -51,7 +57,12 @@ describe('names of databases', () => {
   it('of scratch databases are believed by their mark alone, and only by a whole one', () => {
     const mark = { target: `it's "mine"`, state: 'swapping' } as const;
     expect(parseMark(markComment(mark))).toEqual(mark);
-    for (const comment of ['', 'a comment', markComment(mark).slice(0, -1), 'Cellar is restoring into this database. {}']) {
+    for (const comment of [
+      '',
+      'a comment',
+      markComment(mark).slice(0, -1),
+      'Cellar is restoring into this database. {}',
+    ]) {
       expect(parseMark(comment)).toBeUndefined();
     }
   });
@@ -63,7 +74,9 @@ describe('properties of a database', () => {
       { grantee: '', privilege: 'TEMPORARY', grantable: false },
       { grantee: '', privilege: 'CONNECT', grantable: false },
     ]);
-    expect(parseAclItem('"odd ""one"", a=b"=C*/owner')).toEqual([{ grantee: 'odd "one", a=b', privilege: 'CREATE', grantable: true }]);
+    expect(parseAclItem('"odd ""one"", a=b"=C*/owner')).toEqual([
+      { grantee: 'odd "one", a=b', privilege: 'CREATE', grantable: true },
+    ]);
   });
 
   it('keep lists of names as lists, and everything else as one text', () => {

@@ -183,7 +183,10 @@ async function lookAtServer(
   signal: AbortSignal,
 ): Promise<{ readonly major: number; readonly silencing: string }> {
   await using connection = await connect(target, signal);
-  const [row] = await connection.query('SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user', 'look up the user');
+  const [row] = await connection.query(
+    'SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user',
+    'look up the user',
+  );
   const major = connection.serverMajor;
   if (row?.['super'] !== 't') return { major, silencing: '' };
   return {

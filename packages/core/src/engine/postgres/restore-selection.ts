@@ -102,7 +102,9 @@ function chosenTables(stored: StoredArchive, names: readonly TableName[]): Reado
       stored.rows.find(({ table }) => table.schema === name.schema && table.name === name.name)?.tableEntry ??
       entries.find(
         (entry) =>
-          isTable(entry) && storedText(stored, entry.namespace) === name.schema && storedText(stored, entry.tag) === name.name,
+          isTable(entry) &&
+          storedText(stored, entry.namespace) === name.schema &&
+          storedText(stored, entry.tag) === name.name,
       );
     if (found === undefined) missing.push(showName(name));
     else tables.add(found.dumpId);

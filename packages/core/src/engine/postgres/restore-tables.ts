@@ -47,9 +47,7 @@ export async function restoreTables(
 }
 
 function movedNames(moved: StoredArchive): readonly TableName[] {
-  return moved.toc.entries
-    .filter(isTable)
-    .map((entry) => tableName(moved, entry));
+  return moved.toc.entries.filter(isTable).map((entry) => tableName(moved, entry));
 }
 
 async function exists(target: Target, signal: AbortSignal): Promise<boolean> {
@@ -91,7 +89,16 @@ async function intoNewDatabase(
     },
     signal,
   );
-  return { ...report, warnings: [...report.warnings, ...leftOut(stored, selection.outwardKeys.map(({ key }) => key))] };
+  return {
+    ...report,
+    warnings: [
+      ...report.warnings,
+      ...leftOut(
+        stored,
+        selection.outwardKeys.map(({ key }) => key),
+      ),
+    ],
+  };
 }
 
 async function intoExisting(
@@ -226,8 +233,7 @@ async function lookAt(
 /** Decoded names where the manifest has them: the archive's own are in the dump's encoding. */
 function namesOf(stored: StoredArchive, entries: readonly TocEntry[]): readonly TableName[] {
   return entries.map(
-    (entry) =>
-      stored.rows.find(({ tableEntry }) => tableEntry === entry)?.table ?? tableName(stored, entry),
+    (entry) => stored.rows.find(({ tableEntry }) => tableEntry === entry)?.table ?? tableName(stored, entry),
   );
 }
 
@@ -300,7 +306,6 @@ async function drop(connection: Connection, names: readonly string[]): Promise<v
 
 function leftOut(stored: StoredArchive, keys: readonly TocEntry[]): readonly string[] {
   return keys.map(
-    (key) =>
-      `The foreign key ${showName(tableName(stored, key))} was left out: the table it refers to is not there.`,
+    (key) => `The foreign key ${showName(tableName(stored, key))} was left out: the table it refers to is not there.`,
   );
 }

@@ -13,8 +13,8 @@ import {
   parseArchiveToc,
   type TocEntry,
 } from './archive.ts';
-import { decodeName } from './script-encoding.ts';
 import { parseLargeObjectsLocator, parseRowsLocator } from './locator.ts';
+import { decodeName } from './script-encoding.ts';
 
 export interface StoredRows {
   readonly entry: Entry;
