@@ -8,6 +8,7 @@ import { openStorage } from '../../src/registry.ts';
 import type { KeyProtection } from '../../src/repository/key-object.ts';
 import { initRepository, type Repository } from '../../src/repository/repository.ts';
 import { restoreBackup } from '../../src/restore.ts';
+import { OPTIONS } from '../restore/options.ts';
 
 export const PASSPHRASE = 'correct horse battery staple';
 export const ENCRYPTED: KeyProtection = { kind: 'passphrase', passphrase: PASSPHRASE };
@@ -20,27 +21,18 @@ export function dumpOptions(options: Partial<DumpOptions> = {}): DumpOptions {
   return { filters: NO_FILTERS, globals: false, jobs: 2, lockTimeoutMs: 10_000, stallTimeoutMs: 60_000, ...options };
 }
 
-export function restoreOptions(options: Partial<RestoreOptions> = {}): RestoreOptions {
-  return {
-    mode: 'swap',
-    content: 'all',
-    owners: 'keep',
-    privileges: 'keep',
-    globals: false,
-    jobs: 2,
-    prove: true,
-    stallTimeoutMs: 60_000,
-    now: new Date(),
-    ...options,
-  };
-}
-
 export async function restoreTo(
   url: string,
   contents: BackupContents,
   options: Partial<RestoreOptions> = {},
 ): Promise<RestoreReport> {
-  return await restoreBackup({ url, contents, options: restoreOptions(options), onProgress() {}, signal: SIGNAL });
+  return await restoreBackup({
+    url,
+    contents,
+    options: { ...OPTIONS, prove: true, now: new Date(), ...options },
+    onProgress() {},
+    signal: SIGNAL,
+  });
 }
 
 export interface TestFolder extends AsyncDisposable {
