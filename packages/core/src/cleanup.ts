@@ -6,7 +6,7 @@
  * The promise that the newest good backup stays is worth what "good" is worth. So before anything of a database is deleted, the
  * backup that the others are given up for is looked at: one that is damaged counts as failed, and the decision is made again.
  */
-import { CellarError } from './errors.ts';
+import { CellarError, isCellarError } from './errors.ts';
 import { NO_AGE_KEYS } from './plain/age.ts';
 import type { PlainFolder } from './plain/plain-folder.ts';
 import type { OnProgress } from './progress.ts';
@@ -15,9 +15,11 @@ import type { CollectReport } from './repository/collect.ts';
 import type { Repository } from './repository/repository.ts';
 import {
   decideRetention,
+  newestGood,
   type RetainedBackup,
   type RetentionDecision,
   type RetentionPolicy,
+  seriesOf,
 } from './retention/policy.ts';
 
 /** Where backups are, as far as a cleanup is concerned. */
@@ -26,6 +28,8 @@ export interface CleanupPlace {
   /** Why this backup cannot be relied on, or undefined when nothing was found against it. */
   problemOf(backup: RetainedBackup, signal: AbortSignal): Promise<string | undefined>;
   remove(backup: RetainedBackup, signal: AbortSignal): Promise<void>;
+  /** Removes what deleted backups have left beside them, and returns its names; only that on a dry run. */
+  removeOrphans?(dryRun: boolean, signal: AbortSignal): Promise<readonly string[]>;
   /** Gives back the space of what no backup needs any more, where that is a step of its own. */
   collect?(dryRun: boolean, onProgress: OnProgress, signal: AbortSignal): Promise<CollectReport>;
 }
@@ -47,7 +51,11 @@ export interface CleanupReport {
   readonly damaged: readonly { readonly id: string; readonly problem: string }[];
   /** What was deleted; empty on a dry run. */
   readonly deleted: readonly RetainedBackup[];
+  /** Names of what deleted backups had left beside them. */
+  readonly orphans: readonly string[];
   readonly garbage: CollectReport | undefined;
+  /** Why no space was given back, where damage stood against it. What was deleted before stays deleted, and is told. */
+  readonly notCollected: CellarError | undefined;
 }
 
 export async function cleanup(place: CleanupPlace, request: CleanupRequest): Promise<CleanupReport> {
@@ -62,8 +70,20 @@ export async function cleanup(place: CleanupPlace, request: CleanupRequest): Pro
       deleted.push(backup);
     }
   }
-  const garbage = await place.collect?.(dryRun, onProgress, signal);
-  return { decisions, damaged, deleted, garbage };
+  const orphans = (await place.removeOrphans?.(dryRun, signal)) ?? [];
+  return { decisions, damaged, deleted, orphans, ...(await collect(place, request)) };
+}
+
+async function collect(
+  place: CleanupPlace,
+  { dryRun, onProgress, signal }: CleanupRequest,
+): Promise<Pick<CleanupReport, 'garbage' | 'notCollected'>> {
+  try {
+    return { garbage: await place.collect?.(dryRun, onProgress, signal), notCollected: undefined };
+  } catch (error) {
+    if (!isCellarError(error, 'damaged') && !isCellarError(error, 'unsupported-format')) throw error;
+    return { garbage: undefined, notCollected: error };
+  }
 }
 
 /** Decides until every backup that others are given up for has been looked at and found good. */
@@ -78,9 +98,14 @@ async function decide(
   for (;;) {
     const decisions = decideRetention(backups, policy, now, timeZone);
     const shrinking = new Set(
-      decisions.filter(({ action }) => action === 'delete').map(({ backup }) => backup.database),
+      decisions.filter(({ action }) => action === 'delete').map(({ backup }) => seriesOf(backup)),
     );
-    const pillars = [...shrinking].map((database) => newestGood(backups, database));
+    const pillars = [...shrinking].map((series) =>
+      newestGood(
+        backups.filter((backup) => seriesOf(backup) === series),
+        now,
+      ),
+    );
     const unseen = pillars.find((backup) => backup !== undefined && !lookedAt.has(backup.id));
     if (unseen === undefined) return { decisions, damaged };
     lookedAt.add(unseen.id);
@@ -90,12 +115,6 @@ async function decide(
     damaged.push({ id: unseen.id, problem });
     backups = backups.map((backup) => (backup.id === unseen.id ? { ...backup, good: false } : backup));
   }
-}
-
-function newestGood(backups: readonly RetainedBackup[], database: string): RetainedBackup | undefined {
-  return backups
-    .filter((backup) => backup.good && backup.database === database)
-    .toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1))[0];
 }
 
 /** Unreadable manifests belong to no database that is known: they are left alone, and `verify` names them. */
@@ -110,6 +129,7 @@ export function repositoryPlace(repository: Repository): CleanupPlace {
           {
             id: backup.id,
             database: backup.database,
+            part: backup.part,
             createdAt: backup.createdAt,
             sizeBytes: backup.stats.newStoredBytes,
             good: true,
@@ -138,6 +158,7 @@ export function folderPlace(folder: PlainFolder): CleanupPlace {
       return backups.map((backup) => ({
         id: backup.name.fileName,
         database: backup.databaseName,
+        part: backup.part,
         createdAt: backup.createdAt,
         sizeBytes: backup.sizeBytes,
         good: backup.problems.length === 0,
@@ -154,6 +175,11 @@ export function folderPlace(folder: PlainFolder): CleanupPlace {
       const backup = await folder.find(id, signal);
       if (backup.name.fileName !== id) throw new CellarError('not-found', `The backup ${id} is gone.`);
       await folder.delete(backup, signal);
+    },
+    async removeOrphans(dryRun, signal) {
+      const { orphanedSidecars } = await folder.list(signal);
+      if (!dryRun) for (const sidecar of orphanedSidecars) await folder.deleteOrphan(sidecar, signal);
+      return orphanedSidecars;
     },
   };
 }

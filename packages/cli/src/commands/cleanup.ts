@@ -2,7 +2,7 @@
 import type { CleanupReport, RetentionDecision, RetentionPolicy } from '@cellar/core';
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
-import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { EXIT, EXIT_BY_ERROR, type ExitCode } from '../exit-codes.ts';
 import { openFolderAt, openRepositoryAt } from '../open.ts';
 import { addOutputOptions, addPlaceOptions, type FolderOptions, placeOf, type RepositoryOptions } from '../options.ts';
 import { formatBytes, formatThings, formatTime, printable } from '../output/format.ts';
@@ -72,14 +72,17 @@ async function runCleanup(context: Context, options: CleanupOptions): Promise<Ex
     },
   );
   progress.stop();
+  const { notCollected } = report;
   for (const { id, problem } of report.damaged) {
     output.warn(`${id} is damaged, and no other backup was given up for it: ${printable(problem)}`);
   }
+  if (notCollected !== undefined) output.warn(printable(`${notCollected.message} ${notCollected.hint ?? ''}`.trim()));
   output.result({
     json: () => reportJson(report, zone, options.dryRun ?? false),
     text: () => reportText(context, report, zone, options),
     quiet: () => report.deleted.map(({ id }) => id).join('\n'),
   });
+  if (notCollected !== undefined) return EXIT_BY_ERROR[notCollected.code];
   return report.damaged.length === 0 ? EXIT.done : EXIT.damaged;
 }
 
@@ -90,13 +93,14 @@ function policyOf(options: CleanupOptions): RetentionPolicy {
 }
 
 function reportJson(report: CleanupReport, zone: string, dryRun: boolean) {
-  const { decisions, deleted, damaged, garbage } = report;
+  const { decisions, deleted, damaged, orphans, garbage, notCollected } = report;
   return {
     dry_run: dryRun,
     time_zone: zone,
     decisions: decisions.map(({ backup, action, reasons }) => ({
       id: backup.id,
       name: backup.database,
+      part: backup.part ?? null,
       created_at: backup.createdAt.toISOString(),
       size_bytes: backup.sizeBytes,
       action,
@@ -105,6 +109,8 @@ function reportJson(report: CleanupReport, zone: string, dryRun: boolean) {
     deleted_count: deleted.length,
     deleted: deleted.map(({ id }) => id),
     damaged: damaged.map(({ id, problem }) => ({ id, problem })),
+    orphans: [...orphans],
+    not_collected: notCollected?.message ?? null,
     garbage:
       garbage === undefined
         ? null
@@ -120,20 +126,24 @@ function reportJson(report: CleanupReport, zone: string, dryRun: boolean) {
 }
 
 function reportText(context: Context, report: CleanupReport, zone: string, options: CleanupOptions): string {
-  const { decisions, deleted, garbage } = report;
+  const { decisions, deleted, orphans, garbage, notCollected } = report;
   const dryRun = options.dryRun ?? false;
   const parts: string[] = [];
   if (dryRun || deleted.length > 0) parts.push(decisionsTable(context, decisions, zone), '');
   const leaving = decisions.filter(({ action }) => action === 'delete');
   const bytes = leaving.reduce((sum, { backup }) => sum + backup.sizeBytes, 0);
   const kept = decisions.length - leaving.length;
-  const inFolder = garbage === undefined;
+  const inFolder = garbage === undefined && notCollected === undefined;
   if (Object.keys(policyOf(options)).length === 0) parts.push('No rule was given, so no backup is deleted.');
   else if (dryRun)
     parts.push(`Would delete ${formatThings(leaving.length, 'backup')} and keep ${kept}. Nothing was changed.`);
   else if (inFolder)
     parts.push(`Deleted ${formatThings(deleted.length, 'backup')} (${formatBytes(bytes)} freed), kept ${kept}.`);
   else parts.push(`Deleted ${formatThings(deleted.length, 'backup')}, kept ${kept}.`);
+  if (orphans.length > 0) {
+    const what = `${formatThings(orphans.length, 'sidecar')} whose file is gone: ${orphans.map(printable).join(', ')}.`;
+    parts.push(`${dryRun ? 'Would remove' : 'Removed'} ${what}`);
+  }
   if (garbage !== undefined) parts.push(garbageText(garbage, dryRun));
   return parts.join('\n');
 }
@@ -153,7 +163,11 @@ function decisionsTable(context: Context, decisions: readonly RetentionDecision[
     [
       { head: '', value: ({ action }) => action },
       { head: 'backup', value: ({ backup }) => backup.id },
-      { head: 'database', value: ({ backup }) => backup.database, drop: 2 },
+      {
+        head: 'database',
+        value: ({ backup: { database, part } }) => (part === undefined ? database : `${database} (${part})`),
+        drop: 2,
+      },
       { head: 'taken', value: ({ backup }) => formatTime(backup.createdAt, zone) },
       { head: 'size', value: ({ backup }) => formatBytes(backup.sizeBytes), align: 'right', drop: 1 },
       { head: 'why', value: ({ reasons }) => reasons.join(', '), stretch: true },

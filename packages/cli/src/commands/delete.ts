@@ -62,8 +62,10 @@ async function deleteFromRepository(
   const [only] = candidates;
   const readable = candidates.length === 1 && only?.state === 'readable' ? only : undefined;
   if (readable !== undefined) {
-    const good = listings.filter((other) => other.state === 'readable' && other.database === readable.database);
-    if (good.length === 1) refuseLast(readable.database, readable.id, options);
+    const good = listings.filter(
+      (other) => other.state === 'readable' && other.database === readable.database && other.part === readable.part,
+    );
+    if (good.length === 1) refuseLast(readable.database, readable.part, readable.id, options);
   }
   // A name that fits none or several backups is refused by the deletion itself, with the candidates.
   if (candidates.length === 1 && only !== undefined) {
@@ -73,7 +75,7 @@ async function deleteFromRepository(
       yes: options.yes ?? false,
     });
   }
-  const id = await repository.deleteBackup(name, signal);
+  const id = await repository.deleteBackup(candidates.length === 1 && only !== undefined ? only.id : name, signal);
   output.result({
     json: () => ({ id }),
     text: () => `Deleted the backup ${id}. What only it used is freed by "cellar cleanup", some days from now.`,
@@ -88,8 +90,13 @@ async function deleteFromFolder(context: Context, path: string, name: string, op
   const backup = await folder.find(name, signal);
   const { fileName } = backup.name;
   const { backups } = await folder.list(signal);
-  const good = backups.filter((other) => other.databaseName === backup.databaseName && other.problems.length === 0);
-  if (good.length === 1 && good[0]?.name.fileName === fileName) refuseLast(backup.databaseName, fileName, options);
+  const good = backups.filter(
+    ({ databaseName, part, problems }) =>
+      databaseName === backup.databaseName && part === backup.part && problems.length === 0,
+  );
+  if (good.length === 1 && good[0]?.name.fileName === fileName) {
+    refuseLast(backup.databaseName, backup.part, fileName, options);
+  }
   await confirmByName(context, {
     consequence: `This deletes the file ${fileName} (${formatBytes(backup.sizeBytes)}).`,
     name: fileName,
@@ -103,10 +110,10 @@ async function deleteFromFolder(context: Context, path: string, name: string, op
   });
 }
 
-function refuseLast(database: string, name: string, options: DeleteOptions): void {
+function refuseLast(database: string, part: string | undefined, name: string, options: DeleteOptions): void {
   if (options.force) return;
   throw new UsageError(
-    `${name} is the last good backup of ${database}.`,
+    `${name} is the last good backup of ${database}${part === undefined ? '' : ` (${part})`}.`,
     'Take another one first, or give --force to delete it all the same.',
   );
 }

@@ -41,14 +41,7 @@ async function hold(context: Context, name: string, options: HoldOptions): Promi
 
 async function release(context: Context, name: string, options: RepositoryOptions): Promise<void> {
   await using opened = await openRepositoryFor(context, options);
-  const { repository } = opened;
-  const { id } = await repository.findBackup(name, context.signal);
-  const holds = await repository.listHolds(context.signal);
-  if (!holds.some(({ backup }) => backup === id)) {
-    const { CellarError } = await import('@cellar/core');
-    throw new CellarError('not-found', `Backup ${id} is not on hold.`);
-  }
-  await repository.release(id, context.signal);
+  const id = await opened.repository.release(name, context.signal);
   context.output.result({
     json: () => ({ id }),
     text: () => `Backup ${id} is no longer on hold.`,

@@ -77,13 +77,20 @@ function repositoryTable(context: Context, listings: readonly BackupListing[]): 
       { head: 'held', value: ({ held }) => (held ? 'held' : ''), drop: 5 },
       {
         head: 'description',
-        value: known(({ description, tags }) => [description, ...tags.map((tag) => `#${tag}`)].join(' ').trim()),
+        value: known(({ part, description, tags }) =>
+          [...partly(part), description, ...tags.map((tag) => `#${tag}`)].join(' ').trim(),
+        ),
         stretch: true,
         drop: 4,
       },
     ],
     listings,
   );
+}
+
+/** In front of the description: a backup that is not of the whole database must not be taken for one. */
+function partly(part: string | undefined): string[] {
+  return part === undefined ? [] : [`(${part})`];
 }
 
 async function listFolder(context: Context, path: string, options: ListOptions): Promise<ExitCode> {
@@ -100,7 +107,7 @@ async function listFolder(context: Context, path: string, options: ListOptions):
     for (const problem of problems) output.warn(`${name.fileName}: ${problem}`);
   }
   if (orphanedSidecars.length > 0) {
-    output.note(`Left over without their files: ${orphanedSidecars.join(', ')}. They may be deleted.`);
+    output.note(`Left over without their files: ${orphanedSidecars.join(', ')}. "cellar cleanup" removes them.`);
   }
   return backups.every(({ problems }) => problems.length === 0) ? EXIT.done : EXIT.damaged;
 }
@@ -122,7 +129,12 @@ function folderTable(context: Context, backups: readonly PlainBackup[]): string 
         drop: 3,
       },
       { head: 'size', value: ({ sizeBytes }) => formatBytes(sizeBytes), align: 'right' },
-      { head: 'description', value: ({ description }) => description, stretch: true, drop: 4 },
+      {
+        head: 'description',
+        value: ({ part, description }) => [...partly(part), description].join(' '),
+        stretch: true,
+        drop: 4,
+      },
     ],
     backups,
   );

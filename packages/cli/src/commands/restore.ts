@@ -1,6 +1,6 @@
 /** `cellar restore`: puts a backup back into a database, so that a failure changes nothing. */
 import { availableParallelism } from 'node:os';
-import type { RestoreMode, RestoreOptions, RestoreReport } from '@cellar/core';
+import type { BackupContents, RestoreMode, RestoreOptions, RestoreReport } from '@cellar/core';
 import { type Command, Option } from 'commander';
 import { confirmByName } from '../confirm.ts';
 import type { Context } from '../context.ts';
@@ -30,6 +30,7 @@ interface Options extends RepositoryOptions, FolderOptions {
   readonly privileges: boolean;
   readonly globals?: boolean;
   readonly prove?: boolean;
+  readonly acceptPart?: boolean;
   readonly stallTimeout: number;
   readonly yes?: boolean;
 }
@@ -62,7 +63,11 @@ export function registerRestore(program: Command, run: Run): void {
       collect(tableName),
       [],
     )
-    .option('--into-schema <schema>', 'with --table: restore into this schema, beside what is there', filled)
+    .option(
+      '--into-schema <schema>',
+      'with --table: restore into this schema, beside what is there (default mode: new, which replaces nothing)',
+      filled,
+    )
     .option('-j, --jobs <n>', 'how many connections load at once', wholeNumber(1, 64), DEFAULT_JOBS)
     .option('--prove', 'compare the rows of every table with the stored ones, not only their number')
     .option('--schema-only', 'definitions, no rows')
@@ -71,6 +76,7 @@ export function registerRestore(program: Command, run: Run): void {
     .option('--no-privileges', 'no GRANTs')
     .option('--globals', 'create roles and tablespaces of the backup that are missing')
     .option('--stall-timeout <time>', 'give up when nothing moves for so long', duration, 600_000)
+    .option('--accept-part', 'with --yes: replace a database also by a backup that filters left only a part of')
     .option('-y, --yes', 'do not ask before replacing something');
   addOutputOptions(command)
     .addHelpText(
@@ -92,14 +98,14 @@ async function restore(context: Context, name: string, options: Options): Promis
   const { output, signal } = context;
   const url = databaseUrl(context, options.to);
   const target = (await engineForUrl(url)).describe(url);
-  const mode = options.mode ?? (options.table.length > 0 ? 'in-place' : 'swap');
+  const mode = options.mode ?? defaultMode(options);
 
   await using backup = await openBackup(context, name, options);
   const title = `the backup ${backup.title} of ${printable(backup.database)}, taken ${formatTime(backup.createdAt)}`;
   await confirmByName(context, {
-    consequence: `${consequenceOf(mode, options, `${target.database} at ${target.host}:${target.port}`)} with ${title}.`,
+    consequence: `${consequenceOf(mode, options, `${target.database} at ${target.host}:${target.port}`)} with ${title}.${missingOf(backup.contents, options)}`,
     name: target.database,
-    yes: (options.yes ?? false) || mode === 'new' || options.intoSchema !== undefined,
+    yes: (options.yes ?? false) || mode === 'new',
   });
 
   using progress = context.startProgress();
@@ -107,7 +113,8 @@ async function restore(context: Context, name: string, options: Options): Promis
   const report = await restoreBackup({
     url,
     contents: backup.contents,
-    options: restoreOptions(mode, options),
+    // Who was asked has read what the backup does not hold.
+    options: { ...restoreOptions(mode, options), acceptPart: options.acceptPart ?? !options.yes },
     onProgress: progress.onProgress,
     signal,
   });
@@ -121,9 +128,27 @@ async function restore(context: Context, name: string, options: Options): Promis
   });
 }
 
+/** Into another schema nothing is replaced unless it is asked for: whoever names one wants what is there left alone. */
+function defaultMode({ table, intoSchema }: Options): RestoreMode {
+  if (intoSchema !== undefined) return 'new';
+  return table.length > 0 ? 'in-place' : 'swap';
+}
+
+/** What will not be there afterwards, in sentences. */
+function missingOf({ part }: BackupContents, options: Options): string {
+  if (options.table.length > 0 || options.dataOnly) return '';
+  return [
+    part === undefined
+      ? ''
+      : ` The backup holds only a part of its database (${printable(part)}): the rest will not be there.`,
+    options.schemaOnly ? ' Only definitions are restored: no rows will be there.' : '',
+  ].join('');
+}
+
 function consequenceOf(mode: RestoreMode, options: Options, database: string): string {
   if (options.table.length > 0) {
-    return `This replaces ${formatThings(options.table.length, 'table')} of the database ${database}`;
+    const where = options.intoSchema === undefined ? '' : ` in the schema ${printable(options.intoSchema)}`;
+    return `This replaces ${formatThings(options.table.length, 'table')}${where} of the database ${database}`;
   }
   if (mode === 'swap') return `This replaces the database ${database} (which is kept under another name)`;
   return `This replaces the contents of the database ${database}, which are not kept,`;

@@ -49,6 +49,7 @@ export function listingJson(listing: BackupListing) {
     started_at: listing.startedAt.toISOString(),
     description: listing.description,
     tags: [...listing.tags],
+    part: listing.part ?? null,
     parent: listing.parent,
     engine: listing.engine,
     server_version: listing.serverVersion,
@@ -72,6 +73,7 @@ export function plainBackupJson(backup: PlainBackup) {
     table_count: backup.facts?.script.tables.length ?? null,
     row_count: backup.facts?.script.tables.reduce((sum, table) => sum + table.rows, 0) ?? null,
     script_bytes: backup.facts?.scriptBytes ?? null,
+    part: backup.part ?? null,
     problems: [...backup.problems],
   };
 }

@@ -131,13 +131,18 @@ export interface Dump extends AsyncDisposable {
    * To be called when all tasks have ended well. Checks that every table came exactly once and whole, and the view was held to the
    * end. Returns the entries in restore order, and the source facts with what only the dump could tell (`schemaDigest`, warnings).
    */
-  finish(parts: readonly PartResult[], signal: AbortSignal): Promise<{ readonly source: SourceFacts; readonly entries: readonly Entry[] }>;
+  finish(
+    parts: readonly PartResult[],
+    signal: AbortSignal,
+  ): Promise<{ readonly source: SourceFacts; readonly entries: readonly Entry[] }>;
 }
 
 /** What a restore reads from: a backup in a repository, or a plain file. */
 export interface BackupContents {
   readonly source: SourceFacts;
   readonly entries: readonly Entry[];
+  /** Which part of its database it holds, as `partOf` says it; absent: all of it, as far as is known. */
+  readonly part?: string | undefined;
   /** Bytes of an entry (exact), for progress; undefined where a plain file does not tell. */
   sizeOf(entry: Entry): number | undefined;
   /** The entry's bytes, checked as they are read. May be opened for several entries at once. */
@@ -157,6 +162,8 @@ export interface RestoreOptions {
   readonly privileges: 'keep' | 'drop';
   /** Roles and tablespaces of the backup too, those that are missing. */
   readonly globals: boolean;
+  /** Replaces a whole database also by a backup that holds only a part of one (`BackupContents.part`), which is refused otherwise. */
+  readonly acceptPart?: boolean;
   readonly jobs: number;
   /** Compare row digests of every table with the stored streams, not only counts. */
   readonly prove: boolean;
@@ -177,7 +184,11 @@ export interface RestoreReport {
   readonly mode: RestoreMode;
   readonly database: string;
   /** The database that was replaced, under its new name, and how to go back or remove it. */
-  readonly previous?: { readonly database: string; readonly goBack: readonly string[]; readonly remove: readonly string[] };
+  readonly previous?: {
+    readonly database: string;
+    readonly goBack: readonly string[];
+    readonly remove: readonly string[];
+  };
   readonly tables: readonly RestoredTable[];
   readonly phases: readonly { readonly phase: string; readonly seconds: number }[];
   readonly warnings: readonly string[];

@@ -3,6 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { BackupContents, Engine, Entry, ScriptLocator, SourceFacts } from '../engine/engine.ts';
+import { partOf } from '../engine/part.ts';
 import { CellarError, isCellarError } from '../errors.ts';
 import type { Storage, StoredObject } from '../storage/storage.ts';
 import { type AgeKeys, ageDecrypt } from './age.ts';
@@ -23,6 +24,8 @@ export interface PlainBackup {
   readonly databaseHost: string;
   /** Only of files that Cellar wrote, when their sidecar is whole. */
   readonly facts: PlainFacts | undefined;
+  /** Which part of its database it holds, as `partOf` says it; undefined: all of it, or nothing says so. */
+  readonly part: string | undefined;
   /** What a person should know before relying on it, as sentences; empty for a good one. */
   readonly problems: readonly string[];
 }
@@ -40,6 +43,7 @@ export function describeBackup(name: PlainName, file: StoredObject, sidecar: Sid
     databaseName: sidecar?.databaseName ?? name.prefix,
     databaseHost: sidecar?.databaseHost ?? '',
     facts: sidecar?.facts,
+    part: sidecar?.facts === undefined ? undefined : partOf(sidecar.facts.filters),
     problems,
   };
 }
@@ -104,6 +108,7 @@ export async function openContents(
   return {
     source: facts?.source ?? sourceOf(backup, engine, locator),
     entries: [entry],
+    part: backup.part,
     sizeOf: () => bytes,
     open: (_entry, onSignal) => script(onSignal),
   };

@@ -1,5 +1,6 @@
 /** The backups of a repository as a person handles them: listing, naming, holding, deleting. */
 import { z } from 'zod';
+import { partOf } from '../engine/part.ts';
 import { CellarError, isCellarError } from '../errors.ts';
 import type { Storage } from '../storage/storage.ts';
 import { type BackupManifest, type BackupStats, loadManifest } from './backup-manifest.ts';
@@ -18,6 +19,8 @@ export type BackupListing =
       readonly object: string;
       readonly held: boolean;
       readonly database: string;
+      /** Which part of its database it holds, for people; undefined: all of it. */
+      readonly part: string | undefined;
       readonly startedAt: Date;
       readonly createdAt: Date;
       readonly parent: string | null;
@@ -93,6 +96,7 @@ function listingOf(manifest: BackupManifest, object: string, held: boolean): Bac
     object,
     held,
     database,
+    part: partOf(manifest.options.filters),
     startedAt,
     createdAt,
     parent,
@@ -168,13 +172,28 @@ export async function holdBackup(
   await storage.put(object, writeDocument(object, { format: FORMAT_VERSION, ...hold }, subkeys, surroundings), {
     signal,
   });
+  try {
+    // A deletion that looked for holds a moment ago, and found none, may have been faster.
+    await storage.stat(name.object, { signal });
+  } catch (error) {
+    if (!isCellarError(error, 'not-found')) throw error;
+    await storage.delete(object, { signal });
+    throw new CellarError('not-found', `Backup ${name.id} was deleted at this moment: it is not held.`, {
+      cause: error,
+    });
+  }
   return hold;
 }
 
 /** Throws `not-found` when the backup is not held. */
 export async function releaseBackup({ storage }: BackupShelf, name: BackupName, signal: AbortSignal): Promise<void> {
   const object = holdName(name.database, name.id);
-  await storage.stat(object, { signal });
+  try {
+    await storage.stat(object, { signal });
+  } catch (error) {
+    if (!isCellarError(error, 'not-found')) throw error;
+    throw new CellarError('not-found', `Backup ${name.id} is not on hold.`, { cause: error });
+  }
   await storage.delete(object, { signal });
 }
 
@@ -182,8 +201,13 @@ export async function listHolds({ storage, subkeys }: BackupShelf, signal: Abort
   const holds: Hold[] = [];
   for (const { object } of await listHoldNames(storage, signal)) {
     if (parseBackupName(object, HOLDS_PREFIX) === undefined) continue;
-    const { backup, reason, createdAt } = await loadDocument(storage, object, subkeys, holdSchema, signal);
-    holds.push({ backup, reason, createdAt });
+    try {
+      const { backup, reason, createdAt } = await loadDocument(storage, object, subkeys, holdSchema, signal);
+      holds.push({ backup, reason, createdAt });
+    } catch (error) {
+      // Released since it was listed.
+      if (!isCellarError(error, 'not-found')) throw error;
+    }
   }
   return holds;
 }

@@ -5,6 +5,7 @@
 
 import { decodeTime } from 'ulid';
 import type { BackupContents, Entry } from '../engine/engine.ts';
+import { partOf } from '../engine/part.ts';
 import { CellarError } from '../errors.ts';
 import { readSmall, type Storage } from '../storage/storage.ts';
 import { type BackupManifest, loadManifest } from './backup-manifest.ts';
@@ -70,7 +71,8 @@ export interface Repository extends AsyncDisposable {
   /** Removes a backup, readable or not; its packs go with a later collection. Returns its id. Throws `conflict` when it is held. */
   deleteBackup(ref: string, signal: AbortSignal): Promise<string>;
   hold(ref: string, reason: string, signal: AbortSignal): Promise<Hold>;
-  release(ref: string, signal: AbortSignal): Promise<void>;
+  /** Ends the hold of a backup, readable or not. Returns its id. Throws `not-found` when it is not held. */
+  release(ref: string, signal: AbortSignal): Promise<string>;
   listHolds(signal: AbortSignal): Promise<readonly Hold[]>;
 
   check(options: CheckOptions, signal: AbortSignal): Promise<CheckReport>;
@@ -202,6 +204,7 @@ function createRepository(
     contents: (manifest) => ({
       source: manifest.source,
       entries: manifest.entries,
+      part: partOf(manifest.options.filters),
       sizeOf: (entry: Entry) => findEntry(manifest, entry.name).bytes,
       open: (entry: Entry, signal: AbortSignal) => readEntry(manifest, entry.name, signal),
     }),
@@ -239,7 +242,9 @@ function createRepository(
     },
 
     async release(ref, signal) {
-      await releaseBackup(shelf, await resolveBackup(shelf, ref, signal), signal);
+      const name = await resolveBackup(shelf, ref, signal);
+      await releaseBackup(shelf, name, signal);
+      return name.id;
     },
 
     listHolds: (signal) => listHolds(shelf, signal),

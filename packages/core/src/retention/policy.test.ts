@@ -49,6 +49,34 @@ describe('rules', () => {
     expect(kept([backup('2025-01-01T00:00:00Z'), backup('2024-12-01T00:00:00Z')], { keepDays: 1 })).toHaveLength(2);
   });
 
+  test('a backup from the future stands in for none of today: it stays, and the newest others are kept as without it', () => {
+    expect(decided([backup('2099-01-01T00:00:00Z'), ...daily(3)], { keepLast: 1 })).toEqual([
+      '2099-01-01: keep (dated in the future)',
+      '2024-11-08: keep (newest good backup, last 1 of 1)',
+      '2024-11-07: delete (not among the last 1)',
+      '2024-11-06: delete (not among the last 1)',
+    ]);
+  });
+
+  test('clocks that differ by some hours make no future', () => {
+    expect(decided([backup('2024-11-09T06:00:00Z'), ...daily(1)], { keepLast: 1 })).toEqual([
+      '2024-11-09: keep (newest good backup, last 1 of 1)',
+      '2024-11-08: delete (not among the last 1)',
+    ]);
+  });
+
+  test('a backup of a part of a database stands in for none of the whole, nor the other way round', () => {
+    const parts = ['2024-11-08T13:00:00Z', '2024-11-08T14:00:00Z'].map((at) =>
+      backup(at, { part: 'definitions only' }),
+    );
+    expect(decided([...parts, ...daily(2)], { keepLast: 1 })).toEqual([
+      '2024-11-08: keep (newest good backup, last 1 of 1)',
+      '2024-11-07: delete (not among the last 1)',
+      '2024-11-08: keep (newest good backup, last 1 of 1)',
+      '2024-11-08: delete (not among the last 1)',
+    ]);
+  });
+
   test('the last so many are kept', () => {
     expect(decided(daily(4), { keepLast: 2 })).toEqual([
       '2024-11-08: keep (newest good backup, last 1 of 2)',
@@ -255,8 +283,11 @@ describe('time zones', () => {
   test('weeks are ISO weeks, also around New Year', () => {
     // 2024-12-30 (Monday) to 2025-01-05 are week 1 of 2025; 2026-12-28 to 2027-01-03 are week 53 of 2026.
     const one = ['2025-01-05T12:00:00Z', '2024-12-30T00:00:00Z', '2024-12-29T23:59:59Z'].map((at) => backup(at));
-    expect(kept(one, { keepWeekly: 9 })).toEqual([one[0]?.id, one[2]?.id]);
+    expect(kept(one, { keepWeekly: 9 }, 'UTC', new Date('2025-01-06T00:00:00Z'))).toEqual([one[0]?.id, one[2]?.id]);
     const other = ['2027-01-04T00:00:00Z', '2027-01-03T12:00:00Z', '2026-12-28T00:00:00Z'].map((at) => backup(at));
-    expect(kept(other, { keepWeekly: 9 })).toEqual([other[0]?.id, other[1]?.id]);
+    expect(kept(other, { keepWeekly: 9 }, 'UTC', new Date('2027-01-05T00:00:00Z'))).toEqual([
+      other[0]?.id,
+      other[1]?.id,
+    ]);
   });
 });

@@ -1,12 +1,13 @@
 /**
  * How long backups live: a pure decision over a list, with the reasons a person can read.
  *
- * Each database is decided by itself. Every rule of the policy names backups to keep, and the union is kept; a backup that no rule
+ * Each database is decided by itself, and so are the backups of each part of one. Every rule of the policy names backups to keep, and the union is kept; a backup that no rule
  * names goes. The size limit comes last and takes away the oldest. Above all rules stand two promises: the newest good backup of a
  * database and every held one stay. A policy without rules keeps everything.
  *
  * Failed backups fill no slot. They are kept while they may still explain something: as long as the age rule says, while they are
- * newer than the oldest of the `keepLast` good ones, and when nothing newer exists.
+ * newer than the oldest of the `keepLast` good ones, and when nothing newer exists. Backups that a wrong clock dated in the future fill
+ * none either: each would count as the newest until that day, and the real newest ones would be deleted in its place.
  */
 import { type Period, periodKey, wallClock } from './periods.ts';
 
@@ -15,6 +16,8 @@ export interface RetainedBackup {
   /** Unique. Of two backups at the same instant the one with the greater id counts as newer. */
   readonly id: string;
   readonly database: string;
+  /** Which part of the database it holds, as `partOf` says it; absent: all of it. */
+  readonly part?: string | undefined;
   readonly createdAt: Date;
   readonly sizeBytes: number;
   /** Complete and not known to be damaged. */
@@ -34,7 +37,7 @@ export interface RetentionPolicy {
   readonly keepWeekly?: number;
   readonly keepMonthly?: number;
   readonly keepYearly?: number;
-  /** Bytes of one database's backups in all; beyond it failed ones go first, then the oldest, whatever other rules say. */
+  /** Bytes of one database's backups in all (those of a part by themselves); beyond it failed ones go first, then the oldest, whatever other rules say. */
   readonly maxTotalBytes?: number;
 }
 
@@ -46,7 +49,7 @@ export interface RetentionDecision<Backup extends RetainedBackup = RetainedBacku
 }
 
 /**
- * Decides about every backup, by database (in order of name), newest first. The order of `backups` does not matter.
+ * Decides about every backup, by database (in order of name) and part (the whole first), newest first. The order of `backups` does not matter.
  * @param policy as `parsePolicy` returns it.
  * @param timeZone an IANA name, as `parseTimeZone` returns it: in it days, weeks, months and years begin.
  */
@@ -56,10 +59,27 @@ export function decideRetention<Backup extends RetainedBackup>(
   now: Date,
   timeZone: string,
 ): RetentionDecision<Backup>[] {
-  const databases = Map.groupBy(backups, ({ database }) => database);
-  return [...databases]
+  const series = Map.groupBy(backups, seriesOf);
+  return [...series]
     .sort(([one], [other]) => compare(one, other))
-    .flatMap(([, ofDatabase]) => decideDatabase(ofDatabase, policy, now, timeZone));
+    .flatMap(([, ofSeries]) => decideSeries(ofSeries, policy, now, timeZone));
+}
+
+/** Backups of one series stand in for each other. */
+export function seriesOf({ database, part }: RetainedBackup): string {
+  return part === undefined ? database : `${database}\0${part}`;
+}
+
+/** Longer than clocks that are looked after differ, shorter than what matters to any rule. */
+const FUTURE_MS = 24 * 60 * 60 * 1000;
+
+/** The one that no rule takes away; undefined where there is none, or only such as are dated in the future. */
+export function newestGood<Backup extends RetainedBackup>(backups: readonly Backup[], now: Date): Backup | undefined {
+  return newestFirst(backups).find((backup) => backup.good && !isFuture(backup, now));
+}
+
+function isFuture({ createdAt }: RetainedBackup, now: Date): boolean {
+  return createdAt.getTime() - now.getTime() > FUTURE_MS;
 }
 
 interface Verdict<Backup extends RetainedBackup> {
@@ -70,19 +90,20 @@ interface Verdict<Backup extends RetainedBackup> {
   drop: string[];
 }
 
-function decideDatabase<Backup extends RetainedBackup>(
+function decideSeries<Backup extends RetainedBackup>(
   backups: readonly Backup[],
   policy: RetentionPolicy,
   now: Date,
   timeZone: string,
 ): RetentionDecision<Backup>[] {
   const verdicts: Verdict<Backup>[] = newestFirst(backups).map((backup) => ({ backup, keep: [], drop: [] }));
-  const good = verdicts.filter(({ backup }) => backup.good);
+  const good = verdicts.filter(({ backup }) => backup.good && !isFuture(backup, now));
   const failed = verdicts.filter(({ backup }) => !backup.good);
   const { keepDays, keepLast, maxTotalBytes, ...slots } = policy;
 
   for (const { backup, keep } of verdicts) if (backup.held !== undefined) keep.push(`held: ${backup.held}`);
   good[0]?.keep.push('newest good backup');
+  for (const { backup, keep } of verdicts) if (backup.good && isFuture(backup, now)) keep.push('dated in the future');
 
   if (keepDays !== undefined) applyAge(verdicts, keepDays, now, timeZone);
   if (keepLast !== undefined) applyLast(good, failed, keepLast);

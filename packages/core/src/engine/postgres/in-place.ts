@@ -18,7 +18,7 @@ import { Phases } from './phases.ts';
 import { replaceRows } from './restore-data.ts';
 import type { StoredArchive } from './stored-archive.ts';
 import type { Target } from './target.ts';
-import { checkExtensions, checkRoles, checkTablespaces, rolesOfEntries } from './target-checks.ts';
+import { checkExtensions, checkRoles, checkTablespaces, refusePart, rolesOfEntries } from './target-checks.ts';
 import { checkSequencesAndObjects } from './verify-restored.ts';
 
 export async function restoreInPlace(
@@ -28,6 +28,7 @@ export async function restoreInPlace(
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<RestoreReport> {
+  if (options.content !== 'data') refusePart(stored.contents, options, target.database);
   const phases = new Phases(onProgress);
   const warnings = [...(await checkBefore(target, stored, options, phases, signal))];
   const tables =

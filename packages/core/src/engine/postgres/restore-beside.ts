@@ -26,7 +26,7 @@ import { sourceProperties } from './source-properties.ts';
 import type { StoredArchive } from './stored-archive.ts';
 import { checkSwappable, swapIn } from './swap.ts';
 import { type Target, withDatabase } from './target.ts';
-import { checkExtensions, checkRoles, checkTablespaces, rolesOfEntries } from './target-checks.ts';
+import { checkExtensions, checkRoles, checkTablespaces, refusePart, rolesOfEntries } from './target-checks.ts';
 
 /** What is done in the scratch database; returns the tables for the report. */
 export type Fill = (
@@ -108,8 +108,12 @@ export async function besideAndSwap(target: Target, work: BesideWork, signal: Ab
   warnings.push(...(await cleanUpAfterCrash(admin, database)));
   const live = await readDatabaseProperties(admin, database);
   await checkMode(admin, database, live !== undefined, options);
-  if (live !== undefined) warnings.push(...(await checkSwappable(admin, database)));
-  else if (options.mode === 'swap') warnings.push(`There was no database ${database}: it was created.`);
+  if (live !== undefined) {
+    refusePart(work.contents, options, database);
+    warnings.push(...(await checkSwappable(admin, database)));
+  }
+  if (live === undefined && options.mode === 'swap')
+    warnings.push(`There was no database ${database}: it was created.`);
   await checkMayCreate(admin, live);
   await checkFreeSpace(admin, work.contents);
   warnings.push(...(await work.prepare(admin, phases)));

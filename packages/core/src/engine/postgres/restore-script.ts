@@ -19,6 +19,7 @@ import { factsClauses } from './scratch.ts';
 import { sanitiseScript } from './script-sanitise.ts';
 import { sourceProperties } from './source-properties.ts';
 import type { Target } from './target.ts';
+import { refusePart } from './target-checks.ts';
 import { startTool } from './tool-process.ts';
 import { findTool } from './tools.ts';
 import { quotedName, showName } from './verify-restored.ts';
@@ -78,6 +79,7 @@ async function scriptInPlace(
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<RestoreReport> {
+  refusePart(contents, options, target.database);
   const phases = new Phases(onProgress);
   const warnings: string[] = [];
   await using connection = await connectExisting(target, signal);

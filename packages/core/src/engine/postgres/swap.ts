@@ -127,7 +127,8 @@ async function undoClosing(target: Target, scratchOid: string): Promise<boolean>
     await using admin = await connectBeside(target, AbortSignal.timeout(30_000));
     if ((await oidOf(admin, live)) === scratchOid) return true;
     await admin.query(`ALTER DATABASE ${pg.escapeIdentifier(live)} ALLOW_CONNECTIONS true`, `open ${live} again`);
-    return false;
+    // That waited for a commit that was still under way when its connection was cut.
+    return (await oidOf(admin, live)) === scratchOid;
   } catch (error) {
     throw new CellarError(
       'database-failed',

@@ -1,8 +1,10 @@
 /**
  * What a restore needs on the target before anything is loaded: roles, tablespaces and extensions that the definitions name. A missing
- * owner would otherwise silently become the restorer, and a missing extension would end the load half-way.
+ * owner would otherwise silently become the restorer, and a missing extension would end the load half-way. And whether the backup is one
+ * to replace a database by.
  */
 import { CellarError } from '../../errors.ts';
+import type { BackupContents, RestoreOptions } from '../engine.ts';
 import { archiveText, type TocEntry } from './archive.ts';
 import type { Connection } from './connection.ts';
 import { type StoredArchive, storedText } from './stored-archive.ts';
@@ -10,6 +12,22 @@ import { type StoredArchive, storedText } from './stored-archive.ts';
 export interface OwnershipChoices {
   readonly owners: 'keep' | 'drop';
   readonly privileges: 'keep' | 'drop';
+}
+
+/**
+ * What is replaced as a whole would afterwards lack what the backup never held: `latest`, restored out of habit, may be a backup of
+ * definitions alone.
+ */
+export function refusePart({ part }: BackupContents, { acceptPart }: RestoreOptions, database: string): void {
+  if (part === undefined || acceptPart === true) return;
+  throw new CellarError(
+    'invalid-input',
+    `The backup holds only a part of its database (${part}), so ${database} was not replaced by it.`,
+    {
+      hint: 'Restore it into a new database (mode new), choose tables of it, or accept that the rest will not be there (--accept-part).',
+      details: { part },
+    },
+  );
 }
 
 /** Role names that the entries' owners, privileges and policies name. */
