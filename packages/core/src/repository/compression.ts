@@ -50,7 +50,8 @@ export function compressDocument(bytes: Uint8Array): Buffer {
 /** The raw bytes, or undefined when they are no zstd frame or more than `limit` bytes. */
 export function decompress(bytes: Uint8Array, limit: number): Buffer | undefined {
   try {
-    return zstdDecompressSync(bytes, { maxOutputLength: limit });
+    // One buffer for the whole of a frame, with room for the decoder to see that nothing follows.
+    return zstdDecompressSync(bytes, { maxOutputLength: limit, chunkSize: Math.min(limit, 320 << 10) + 64 });
   } catch {
     return undefined;
   }
