@@ -159,6 +159,8 @@ export class PackReader {
       got += part.length;
     }
     if (got !== length) throw damaged(object, `${length} bytes of it were asked for and ${got} came`);
+    const [only] = parts;
+    if (only !== undefined && parts.length === 1) return Buffer.from(only.buffer, only.byteOffset, only.byteLength);
     return Buffer.concat(parts, got);
   }
 }

@@ -28,7 +28,7 @@ import { parseLocalPath } from './local-path.ts';
 import { followedLink, LocalRoot, UNFINISHED } from './local-root.ts';
 
 /** Bytes read at once. */
-const READ_PIECE = 512 * 1024;
+const READ_PIECE = 1024 * 1024;
 
 /**
  * Opens the folder that a path or a `file:///…` URL names; creates nothing. Throws `invalid-input` for anything else, and when a
