@@ -1,5 +1,5 @@
 /** The phases of a restore: told as they begin, timed as they end. */
-import type { OnProgress } from '../../progress.ts';
+import type { OnProgress, ProgressEvent } from '../../progress.ts';
 
 export interface PhaseTime {
   readonly phase: string;
@@ -8,10 +8,29 @@ export interface PhaseTime {
 
 export class Phases {
   readonly onProgress: OnProgress;
-  readonly done: PhaseTime[] = [];
+  readonly done: PhaseTime[];
 
-  constructor(onProgress: OnProgress) {
+  constructor(onProgress: OnProgress, done: PhaseTime[] = []) {
     this.onProgress = onProgress;
+    this.done = done;
+  }
+
+  /**
+   * For work beside a phase that is told: timed like any other, and told from `reveal` on, so that whoever draws sees one phase after
+   * the other.
+   */
+  beside(): { readonly phases: Phases; reveal(): void } {
+    let revealed = false;
+    let last: ProgressEvent | undefined;
+    const phases = new Phases((event) => {
+      last = event;
+      if (revealed) this.onProgress(event);
+    }, this.done);
+    const reveal = (): void => {
+      revealed = true;
+      if (last !== undefined) this.onProgress(last);
+    };
+    return { phases, reveal };
   }
 
   async run<T>(phase: string, work: () => Promise<T>): Promise<T> {
