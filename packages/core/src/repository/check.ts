@@ -42,7 +42,14 @@ export type { Finding } from './check-entries.ts';
 export interface CheckReport {
   /** Empty: nothing is wrong with what was looked at. */
   readonly findings: readonly Finding[];
-  readonly checked: { readonly backups: number; readonly packs: number; readonly bytesRead: number };
+  readonly checked: {
+    readonly backups: number;
+    /** Packs that were looked for and whose size was compared. */
+    readonly packs: number;
+    /** Of these, the ones that were read whole. */
+    readonly packsRead: number;
+    readonly bytesRead: number;
+  };
   /** Packs in no manifest: of runs under way, interrupted ones, and deleted backups. No damage. */
   readonly unreferenced: { readonly packs: number; readonly bytes: number };
   /** Objects that are none of the repository's. */
@@ -128,7 +135,7 @@ export async function checkRepository(
   }
   return {
     findings,
-    checked: { backups: backups.length, packs: packsRead, bytesRead },
+    checked: { backups: backups.length, packs: inUse.size, packsRead, bytesRead },
     unreferenced,
     unknown: stock.unknown,
   };
