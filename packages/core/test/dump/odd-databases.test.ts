@@ -235,7 +235,7 @@ describe('a dump of', () => {
     const cases = [
       { includeSchemas: ['sales'] },
       { includeSchemas: ['"Stock"', 'sal*'] },
-      { includeSchemas: ['stock', 'public'] },
+      { includeSchemas: ['?tock', 'public'] },
       { excludeSchemas: ['sales', 'p?blic'] },
       { includeTables: ['orders'] },
       { includeTables: ['*.order*'] },
@@ -280,7 +280,12 @@ describe('a dump of', () => {
     );
     await expect(
       dumpWhole(database.url, dumpOptions({ filters: { includeTables: ['nowhere.none'] } })),
-    ).rejects.toMatchObject({ code: 'tool-failed', message: expect.stringContaining('no matching tables') });
+    ).rejects.toMatchObject({ code: 'invalid-input', message: expect.stringContaining('no matching tables') });
+    // One that is there does not make up for one that is not.
+    await using one = await databaseIn('UTF8', 'CREATE TABLE t (a int)');
+    await expect(
+      dumpWhole(one.url, dumpOptions({ filters: { includeTables: ['t', 'misspelt'] } })),
+    ).rejects.toMatchObject({ code: 'invalid-input', message: expect.stringContaining('misspelt') });
     await using latin = await databaseIn('LATIN1', 'CREATE TABLE t (a int)');
     await expect(dumpWhole(latin.url, dumpOptions({ filters: { excludeTables: ['é'] } }))).rejects.toMatchObject({
       code: 'invalid-input',

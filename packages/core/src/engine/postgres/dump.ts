@@ -128,6 +128,8 @@ function copyTasks(
 /** As pg_dump's options; the same filters in its own script dump. */
 export function filterArguments(filters: DumpFilters): readonly string[] {
   return [
+    // Without it a misspelt name among others is left out in silence, and the backup lacks what it was taken for.
+    ...(filters.includeSchemas.length + filters.includeTables.length > 0 ? ['--strict-names'] : []),
     ...filters.includeSchemas.map((pattern) => `--schema=${pattern}`),
     ...filters.excludeSchemas.map((pattern) => `--exclude-schema=${pattern}`),
     ...filters.includeTables.map((pattern) => `--table=${pattern}`),

@@ -278,6 +278,13 @@ function meaningOf(stderr: string): {
   if (/permission denied|must be (?:owner|superuser)|query would be affected by row-level security/.test(stderr)) {
     return { code: 'database-privilege', hint: 'Grant this user the right, or connect as the owner or a superuser.' };
   }
+  // Of pg_dump, for a schema or table that was asked for.
+  if (/no matching (?:tables|schemas|extensions) were found/.test(stderr)) {
+    return {
+      code: 'invalid-input',
+      hint: 'Every schema and table that a backup is to hold must be there: check the patterns, in which capital letters need double quotes, and the database that the URL names.',
+    };
+  }
   return { code: 'tool-failed' };
 }
 
