@@ -7,6 +7,7 @@ import type { Json } from '@cellar/core';
 import { CellarError } from '@cellar/core';
 import { EXIT, EXIT_BY_ERROR, type ExitCode } from './exit-codes.ts';
 import { printable } from './output/format.ts';
+import { redact } from './redact.ts';
 import { UsageError } from './usage-error.ts';
 
 export interface Failure {
@@ -24,12 +25,12 @@ export function describeFailure(error: unknown, details: boolean): Failure {
     .map((sentence) => sentence.trim())
     .join(' ');
   const lines = paragraph.split('\n').map(printable).join('\n');
-  const text = details ? `${lines}\n\n${trace(error)}` : lines;
+  const text = redact(details ? `${lines}\n\n${trace(error)}` : lines);
   const facts = error instanceof CellarError ? (jsonOf(error.details) ?? {}) : {};
   return {
     exitCode,
     text,
-    json: { error: { code, message, hint: hint ?? null, retryable: retryable(error), details: facts } },
+    json: redacted({ error: { code, message, hint: hint ?? null, retryable: retryable(error), details: facts } }),
   };
 }
 
@@ -64,6 +65,11 @@ function trace(error: unknown): string {
     current = current instanceof Error ? current.cause : undefined;
   }
   return parts.join('\n');
+}
+
+/** What was not found may be a URL with a password, given in the wrong place. */
+function redacted(document: Json): Json {
+  return JSON.parse(redact(JSON.stringify(document))) as Json;
 }
 
 /** What JSON can carry of a value: details hold plain facts, and what is not plain is left out. */

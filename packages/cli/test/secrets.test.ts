@@ -14,6 +14,21 @@ test.each([
   [['probe', `postgres://app:${ENCODED}@127.0.0.1:1/shop`, '--verbose']],
   [['probe', `postgres://app:${ENCODED}@127.0.0.1:1/shop?sslmode=nonsense`, '--verbose']],
   [['probe', `postgres://127.0.0.1:1/shop?user=app&password=${ENCODED}`, '--verbose']],
+  [['list', '--dir', `postgres://app:${ENCODED}@localhost/shop`, '--json']],
+  [['verify', '--repo', '.', `postgres://app:${ENCODED}@localhost/shop`, '--verbose']],
+  [
+    [
+      'restore',
+      `postgres://app:${ENCODED}@localhost/shop`,
+      '--dir',
+      '.',
+      '--to',
+      'postgres://b',
+      '--json',
+      '--verbose',
+    ],
+  ],
+  [['backup', `postgres://app:${ENCODED}@127.0.0.1:1/shop`, '--to-dir', `postgres://app:${ENCODED}@localhost/shop`]],
   [['probe', `mysql://app:${ENCODED}@127.0.0.1:1/shop`, '--verbose']],
 ])('no message repeats a password of the argument list: %j', async (args) => {
   const { code, stdout, stderr } = await cellar(args);

@@ -247,6 +247,12 @@ export interface Engine {
     signal: AbortSignal,
   ): Promise<RestoreReport>;
 
+  /**
+   * The facts without what may be secret: for the sidecar of an encrypted file, which is not encrypted itself. What is left out, and would
+   * be missed at a restore, is told in its warnings.
+   */
+  publicFacts(source: SourceFacts): SourceFacts;
+
   /** The backup as one file of the engine's stock tools: a script, or an archive. */
   export(contents: BackupContents, format: ExportFormat, signal: AbortSignal): AsyncIterable<Uint8Array>;
 }

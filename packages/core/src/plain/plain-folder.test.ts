@@ -134,6 +134,22 @@ describe('a backup in a plain folder', () => {
     }
   });
 
+  it("does not tell the database's settings in clear beside an encrypted file, and says that they are missing", async () => {
+    await using source = await smallDatabase();
+    await source.cluster.psql(
+      `ALTER DATABASE ${source.name} SET app.jwt_secret = 'Tr0ub4dor'; COMMENT ON DATABASE ${source.name} IS 'Tr0ub4dor'`,
+    );
+    const storage = createMemoryStorage();
+    const folder = new PlainFolder(storage);
+    const encryption = { kind: 'passphrase', passphrase: 'open sesame' } as const;
+    const backup = await backUp(folder, source, { encryption });
+    expect((await read(storage, `${backup.name.fileName}.json`)).toString()).not.toContain('Tr0ub4dor');
+    expect(backup.facts?.source.warnings).toContainEqual(expect.stringContaining('settings'));
+    const open = await backUp(folder, source);
+    expect(JSON.stringify(open.facts?.source.details)).toContain('Tr0ub4dor');
+    expect(open.facts?.source.warnings).toEqual([]);
+  });
+
   it('is listed, found whole and given back for a restore, compressed and encrypted in each way', async () => {
     await using source = await smallDatabase();
     const identity = await generateIdentity();

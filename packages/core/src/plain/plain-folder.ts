@@ -145,7 +145,7 @@ export class PlainFolder {
       scriptBytes: script.results.reduce((sum, { bytes }) => sum + bytes, 0),
       compression,
       encryption: publicPart(encryption),
-      source: finished.source,
+      source: encryption === undefined ? finished.source : request.engine.publicFacts(finished.source),
       script: locatorOf(finished.entries[0]?.locator),
       filters: request.filters,
     };

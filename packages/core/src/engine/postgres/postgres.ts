@@ -4,6 +4,7 @@
  */
 import type { DumpPart, Engine } from '../engine.ts';
 import type { PostgresTask } from './dump-task.ts';
+import { publicFacts } from './public-facts.ts';
 import { parseTarget } from './target.ts';
 
 export const postgres: Engine = {
@@ -46,6 +47,8 @@ export const postgres: Engine = {
     const { restoreDatabase } = await import('./restore.ts');
     return await restoreDatabase(url, contents, options, onProgress, signal);
   },
+
+  publicFacts,
 
   async *export(contents, format, signal): AsyncGenerator<Uint8Array> {
     const { exportBackup } = await import('./export.ts');
