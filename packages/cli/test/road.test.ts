@@ -102,6 +102,9 @@ describe('the road through a repository', () => {
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringMatching(/password/i) });
     const taken = await cellar(backup, { ...environment, PGPASSFILE: file });
     expect(taken).toMatchObject({ code: 0, stderr: '' });
+    const password = decodeURIComponent(new URL(database.url).password);
+    const byVariable = await cellar(backup, { ...environment, PGPASSWORD: password });
+    expect(byVariable).toMatchObject({ code: 0, stderr: '' });
   });
 
   test('a restore into a new database, and one table of it beside the live ones', async () => {

@@ -10,7 +10,7 @@ import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { CellarError, cancelled, throwIfAborted } from '../../errors.ts';
 import { connectError, statementError } from './database-error.ts';
-import { passwordFromFile } from './password-file.ts';
+import { passwordFromSurroundings } from './password-file.ts';
 import type { Target } from './target.ts';
 
 export interface Connection extends AsyncDisposable {
@@ -71,7 +71,7 @@ async function connectOnce(
     port: target.port,
     user: target.user,
     database: target.database,
-    password: target.password ?? (() => passwordFromFile(target)),
+    password: target.password ?? (() => passwordFromSurroundings(target)),
     ssl,
     connectionTimeoutMillis: target.connectTimeoutMs,
     application_name: 'cellar',

@@ -27,8 +27,8 @@ export interface ToolPlaces {
   readonly searchPath: readonly string[];
 }
 
-/** The surroundings' own settings (PGOPTIONS, PGSERVICE, language) must not change what a tool does: only these pass. */
-const PASSED_ON = ['PATH', 'HOME', 'PGPASSFILE', 'TMPDIR', 'KRB5CCNAME', 'KRB5_CONFIG'] as const;
+/** The surroundings' own settings (PGOPTIONS, PGSERVICE, language) must not change what a tool does: only these pass. Passwords as password-file.ts finds them. */
+const PASSED_ON = ['PATH', 'HOME', 'PGPASSWORD', 'PGPASSFILE', 'TMPDIR', 'KRB5CCNAME', 'KRB5_CONFIG'] as const;
 
 /** What a tool's environment starts from; messages in English, so that they can be recognised. */
 export function toolBaseEnvironment(): Readonly<Record<string, string>> {
