@@ -1,26 +1,53 @@
 /** Writes a stream of bytes to a file, which appears whole or not at all, or to stdout. */
-import { createWriteStream } from 'node:fs';
-import { access, rename, rm } from 'node:fs/promises';
+import { createWriteStream, type Stats } from 'node:fs';
+import { access, realpath, rename, rm, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { CellarError } from '@cellar/core';
 
 /** The reader of stdout went away before the end: nobody is left to complain to. */
 export class ClosedPipe extends Error {}
 
-/** Throws `storage-failed` or `storage-full` in words about the file, and what the source throws as it is. */
+/**
+ * Replaces a file of that name, or the one that a symbolic link of that name leads to.
+ * Throws `storage-failed` or `storage-full` in words about the file, and what the source throws as it is.
+ */
 export async function writeFileWhole(
   path: string,
   source: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<void> {
-  const partial = `${path}.cellar-partial`;
   try {
-    const sink = createWriteStream(partial, { mode: 0o600, flush: true });
-    await pipeline(copied(source), sink, { signal });
+    const found = await statOf(path);
+    if (found === undefined || found.isFile()) {
+      await writeBeside(found === undefined ? path : await realpath(path), source, signal);
+    } else {
+      // A device or a pipe, such as /dev/null, is written into: put in its place, a file would take it from everybody else.
+      await pipeline(copied(source), createWriteStream(path), { signal });
+    }
+  } catch (error) {
+    throw inWords(error, path);
+  }
+}
+
+async function writeBeside(path: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+  const partial = `${path}.cellar-partial`;
+  // What a killed run left goes; what somebody else puts there in the meantime is not followed.
+  await rm(partial, { force: true });
+  try {
+    await pipeline(copied(source), createWriteStream(partial, { flags: 'wx', mode: 0o600, flush: true }), { signal });
     await rename(partial, path);
   } catch (error) {
     await rm(partial, { force: true });
-    throw inWords(error, path);
+    throw error;
+  }
+}
+
+async function statOf(path: string): Promise<Stats | undefined> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 
