@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { archiveText, SECTION_DATA, SECTION_POST_DATA, SECTION_PRE_DATA, type TocEntry } from './archive.ts';
 import { composeToc } from './archive-writer.ts';
 import { toolEnvironment } from './connection.ts';
+import { lockedTables } from './post-data-stages.ts';
 import type { StoredArchive } from './stored-archive.ts';
 import type { Target } from './target.ts';
 import { runTool } from './tool-process.ts';
@@ -109,7 +110,8 @@ export async function restoreDefinitions(
   signal: AbortSignal,
 ): Promise<string> {
   if (!hasAnyWork(entries)) return '';
-  await using file = await archiveFile(stored, entries);
+  const parallel = options.jobs > 1;
+  await using file = await archiveFile(stored, entries, parallel ? lockedTables(stored, entries) : []);
   const { stderr } = await runTool(
     {
       tool: options.pgRestore,
@@ -117,7 +119,7 @@ export async function restoreDefinitions(
         '--exit-on-error',
         '--no-password',
         ...ownershipArgs(options),
-        ...(options.jobs > 1 ? [`--jobs=${options.jobs}`] : []),
+        ...(parallel ? [`--jobs=${options.jobs}`, `--use-list=${file.list}`] : []),
         `--dbname=${conninfo(target.database)}`,
         file.path,
       ],
@@ -149,7 +151,7 @@ export async function definitionsSql(
   signal: AbortSignal,
 ): Promise<Buffer> {
   if (!hasAnyWork(entries)) return Buffer.alloc(0);
-  await using file = await archiveFile(stored, entries);
+  await using file = await archiveFile(stored, entries, []);
   const { output } = await runTool(
     {
       tool: options.pgRestore,
@@ -193,17 +195,25 @@ function withoutPsqlCommands(script: Buffer): Buffer {
 
 interface ArchiveFile extends AsyncDisposable {
   readonly path: string;
+  /** A file for `--use-list`: what is to be restored, where the archive holds more. */
+  readonly list: string;
 }
 
 /** Definitions are the person's own: a folder and a file that nobody else may read, gone when disposed. */
-async function archiveFile(stored: StoredArchive, entries: readonly TocEntry[]): Promise<ArchiveFile> {
+async function archiveFile(
+  stored: StoredArchive,
+  entries: readonly TocEntry[],
+  unrestored: readonly TocEntry[],
+): Promise<ArchiveFile> {
   const folder = await mkdtemp(join(tmpdir(), 'cellar-restore-'));
   const remove = async () => await rm(folder, { recursive: true, force: true });
   try {
     const path = join(folder, 'definitions.dump');
-    const chosen = new Set([...specialEntries(stored), ...entries]);
-    await writeFile(path, composeToc(stored.toc.header, [...chosen]), { mode: 0o600 });
-    return { path, [Symbol.asyncDispose]: remove };
+    const list = join(folder, 'definitions.list');
+    const held = new Set([...specialEntries(stored), ...unrestored, ...entries]);
+    await writeFile(path, composeToc(stored.toc.header, [...held]), { mode: 0o600 });
+    await writeFile(list, entries.map(({ dumpId }) => `${dumpId};\n`).join(''), { mode: 0o600 });
+    return { path, list, [Symbol.asyncDispose]: remove };
   } catch (error) {
     await remove();
     throw error;

@@ -1,6 +1,6 @@
 /**
- * Indexes that are built while other tables are still being loaded: by connections that have nothing left to load. A table's own
- * indexes and keys need its rows alone; everything that reaches beyond the table waits for the post-data phase.
+ * Indexes that are built while other tables are still being loaded: by connections that have nothing left to load. Indexes and keys
+ * that depend on nothing but their table need its rows alone; everything else waits for the post-data phase.
  */
 import { archiveText, type TocEntry } from './archive.ts';
 import type { StoredArchive, StoredRows } from './stored-archive.ts';
@@ -15,16 +15,14 @@ export class EarlyIndexes {
 
   /** @param postData the entries of the post-data phase. */
   constructor(stored: StoredArchive, postData: readonly TocEntry[]) {
-    const later = new Set(postData.map(({ dumpId }) => dumpId));
     const tables = new Set(
       stored.toc.entries.filter((entry) => archiveText(entry.description) === 'TABLE').map(({ dumpId }) => dumpId),
     );
     for (const entry of postData) {
       if (!['INDEX', 'CONSTRAINT'].includes(archiveText(entry.description))) continue;
-      const needs = entry.dependencies.map(Number);
-      const [table, ...others] = new Set(needs.filter((id) => tables.has(id)));
-      // An index of a partition hangs on its parent's, for one.
-      if (table === undefined || others.length > 0 || needs.some((id) => later.has(id))) continue;
+      const [table, ...others] = new Set(entry.dependencies.map(Number));
+      // An index of a partition hangs on its parent's; a function in an expression may read rows that are yet to come.
+      if (table === undefined || !tables.has(table) || others.length > 0) continue;
       this.#byTable.set(table, [...(this.#byTable.get(table) ?? []), entry]);
     }
   }

@@ -22,6 +22,7 @@ import { inParallel, together } from './in-parallel.ts';
 import { loadLargeObjects } from './large-objects-in.ts';
 import { type LoadOptions, loadRows, loadSessionSql, type StoredDigests } from './load.ts';
 import type { Phases } from './phases.ts';
+import { postDataStages } from './post-data-stages.ts';
 import { watchForLocks } from './restore-watch.ts';
 import type { StoredArchive, StoredRows } from './stored-archive.ts';
 import type { Target } from './target.ts';
@@ -65,33 +66,43 @@ export async function fillDatabase(
     warnings.push(...warningsOf(await restoreDefinitions(scratch, stored, entries, definition, own)));
     return true;
   };
-  const define = async (phase: DefinitionPhase, jobs: number, own = signal) => {
+  const define = async (phase: DefinitionPhase, own = signal, within = phases) => {
     const entries = plan[phase].filter((entry) => !early.isTaken(entry));
     if (entries.length === 0) return;
-    const said = await phases.run(phase, async () => {
+    const stages = phase === 'post-data' ? postDataStages(stored, entries) : [{ entries, parallel: false }];
+    await within.run(phase, async () => {
       await using watch = await watchForLocks(scratch, options.stallTimeoutMs, own);
-      return await restoreDefinitions(scratch, stored, entries, { ...definition, jobs }, watch.signal);
+      for (const stage of stages) {
+        const jobs = stage.parallel ? options.jobs : 1;
+        const said = await restoreDefinitions(scratch, stored, stage.entries, { ...definition, jobs }, watch.signal);
+        warnings.push(...warningsOf(said));
+      }
     });
-    warnings.push(...warningsOf(said));
   };
 
-  await define('pre-data', 1);
+  await define('pre-data');
   const before = withRows ? await extensionRows(scratch, selection.rows, signal) : new Map<string, number>();
   // Sequences and large objects need no rows of tables, and wait for the server more than it works: they come along.
+  const beside = phases.beside();
   const [digests] = await together(
     signal,
-    async (own): Promise<StoredDigests> =>
-      withRows ? await fillRows(scratch, stored, options, phases, own, selection.rows, early, buildEarly) : new Map(),
+    async (own): Promise<StoredDigests> => {
+      if (!withRows) return new Map();
+      const digests = await fillRows(scratch, stored, options, phases, own, selection.rows, early, buildEarly);
+      beside.reveal();
+      return digests;
+    },
     async (own) => {
-      await define('data', 1, own);
+      await define('data', own, beside.phases);
       if (!withRows || !selection.largeObjects || stored.largeObjects.length === 0) return;
-      await phases.run('large-objects', async () => await fillLargeObjects(scratch, stored, phases, own));
+      const work = async () => await fillLargeObjects(scratch, stored, beside.phases, own);
+      await beside.phases.run('large-objects', work);
     },
   );
-  await define('post-data', options.jobs);
-  await define('privileges', 1);
-  if (withRows) await define('materialized-views', 1);
-  await define('event-triggers', 1);
+  await define('post-data');
+  await define('privileges');
+  if (withRows) await define('materialized-views');
+  await define('event-triggers');
   if (!withRows) return { tables: [], warnings };
   const tables = await phases.run(
     'compare',
