@@ -15,6 +15,7 @@ import { readArchive } from '../../src/engine/postgres/archive-reader.ts';
 import { openDump } from '../../src/engine/postgres/dump.ts';
 import type { PlanSizes } from '../../src/engine/postgres/dump-plan.ts';
 import { type PostgresTask, readTask } from '../../src/engine/postgres/dump-task.ts';
+import type { ClusterAddress } from '../../src/testing/postgres-cluster.ts';
 import type { TestDatabase } from '../harness/databases.ts';
 
 /** Every table that may be is copied, in pieces of a page. */
@@ -32,6 +33,11 @@ export const NO_COPIES: PlanSizes = {
   minSegmentPages: 1,
   taskBytes: 1,
 };
+
+/** Whether giant tables are read in pieces: PostgreSQL 13 would scan the whole table for each, and they are left whole there. */
+export function cutsTables({ major }: ClusterAddress): boolean {
+  return major >= 14;
+}
 
 export function dumpOptions(
   options: Partial<Omit<DumpOptions, 'filters'>> & { readonly filters?: Partial<DumpFilters> } = {},

@@ -8,7 +8,7 @@ import { parseRowsLocator } from '../../src/engine/postgres/locator.ts';
 import { parseDetails } from '../../src/engine/postgres/source-facts.ts';
 import { connectCluster, freePort, startCluster } from '../../src/testing/postgres-cluster.ts';
 import { testDatabase } from '../harness/databases.ts';
-import { type CollectedDump, dumpOptions, dumpWhole, SMALLEST_PIECES } from './collect-dump.ts';
+import { type CollectedDump, cutsTables, dumpOptions, dumpWhole, SMALLEST_PIECES } from './collect-dump.ts';
 import { session, waitUntil } from './sessions.ts';
 
 const TABLES = 6;
@@ -73,7 +73,7 @@ describe('a dump while others write', () => {
     );
     const { segments, entries } = await dumpWhole(database.url, dumpOptions(), SMALLEST_PIECES);
     expect(segments.get('public.t')).toBe(1);
-    expect(segments.get('public.u')).toBeGreaterThan(50);
+    expect((segments.get('public.u') ?? 0) > 50).toBe(cutsTables(database.cluster));
     expect(
       entries.filter(({ kind }) => kind === 'rows').map((entry) => [entry.rows, parseRowsLocator(entry).from]),
     ).toEqual([

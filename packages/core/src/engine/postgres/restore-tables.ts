@@ -18,6 +18,7 @@ import { replaceRows } from './restore-data.ts';
 import { isTable, kind, type Selection, selectTables } from './restore-selection.ts';
 import { createClauses } from './scratch.ts';
 import { sourceProperties } from './source-properties.ts';
+import { splitAttachments } from './split-attachments.ts';
 import { type StoredArchive, storedText } from './stored-archive.ts';
 import type { Target } from './target.ts';
 import { checkRoles, checkTablespaces, rolesOfEntries } from './target-checks.ts';
@@ -25,12 +26,13 @@ import { checkSequencesAndObjects, quotedName, showName } from './verify-restore
 
 export async function restoreTables(
   target: Target,
-  stored: StoredArchive,
+  archive: StoredArchive,
   names: readonly TableName[],
   options: RestoreOptions,
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<RestoreReport> {
+  const stored = splitAttachments(archive);
   const selection = selectTables(stored, names);
   if (!(await exists(target, signal))) {
     if (options.mode !== 'new' || options.intoSchema !== undefined) {
@@ -42,7 +44,7 @@ export async function restoreTables(
   }
   const phases = new Phases(onProgress);
   if (options.intoSchema === undefined) return await intoExisting(target, stored, selection, options, phases, signal);
-  const moved = await moveIntoSchema(target, stored, selection, options.intoSchema, phases, signal);
+  const moved = splitAttachments(await moveIntoSchema(target, stored, selection, options.intoSchema, phases, signal));
   return await intoExisting(target, moved, selectTables(moved, movedNames(moved)), options, phases, signal);
 }
 
