@@ -59,8 +59,13 @@ async function runAction<Args extends unknown[]>(
 ): Promise<ExitCode> {
   const { startProgress } = await import('./output/progress.ts');
   let view: ProgressView | undefined;
+  let phase = '';
   const controller = new AbortController();
-  cancelOnSignals(controller, () => view?.stop());
+  cancelOnSignals(
+    controller,
+    () => phase === SWAPPING,
+    () => view?.stop(),
+  );
   const context: Context = {
     environment,
     output,
@@ -69,7 +74,15 @@ async function runAction<Args extends unknown[]>(
     stdout: process.stdout,
     stderr: process.stderr,
     startProgress: () => {
-      view = startProgress(progressStyle(options), process.stderr);
+      const shown = startProgress(progressStyle(options), process.stderr);
+      view = {
+        onProgress(event) {
+          phase = event.phase;
+          shown.onProgress(event);
+        },
+        stop: () => shown.stop(),
+        [Symbol.dispose]: () => shown[Symbol.dispose](),
+      };
       return view;
     },
   };
@@ -93,10 +106,24 @@ function progressStyle(options: OutputOptions): ProgressStyle {
   return 'auto';
 }
 
-/** The first Ctrl-C (or SIGTERM, or a closed terminal) lets the work end in order, the second ends it at once. */
-function cancelOnSignals(controller: AbortController, beforeExit: () => void): void {
+/** The phase of a restore in which the live database is closed for connections: leaving then would leave it so. It takes seconds. */
+const SWAPPING = 'swap';
+
+/**
+ * The first Ctrl-C (or SIGTERM, or a closed terminal) lets the work end in order, the second ends it at once; but while databases are
+ * being swapped, the first that would end it is answered by a warning.
+ */
+function cancelOnSignals(controller: AbortController, isSwapping: () => boolean, beforeExit: () => void): void {
+  let warned = false;
   const onSignal = () => {
     if (controller.signal.aborted) {
+      if (isSwapping() && !warned) {
+        warned = true;
+        process.stderr.write(
+          '\nThe databases are being swapped, which takes seconds: to leave now may leave the live one closed for connections. Ctrl-C once more to leave all the same.\n',
+        );
+        return;
+      }
       beforeExit();
       process.exit(EXIT.cancelled);
     }

@@ -4,8 +4,9 @@
  * What is wrong is the answer, not an error: which object, what about it, and which backups and entries that harms.
  */
 import { createHash } from 'node:crypto';
+import { isCellarError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
-import { readSmall, type StoredObject } from '../storage/storage.ts';
+import { type ObjectName, readSmall, type Storage, type StoredObject } from '../storage/storage.ts';
 import { type BackupManifest, loadManifest, type StoredPack } from './backup-manifest.ts';
 import { type BackupShelf, listHolds } from './backups.ts';
 import { type CheckedBackup, type Finding, harmedEntries, problemOf, readEntries, unlike } from './check-entries.ts';
@@ -93,7 +94,8 @@ export async function checkRepository(
 
   const damagedPacks = new Map<string, string>();
   for (const { pack } of inUse.values()) {
-    const stored = stock.packs.get(pack.object);
+    // What came after the listing, or is not in it yet, is asked for by name.
+    const stored = stock.packs.get(pack.object) ?? (await statOf(shelf.storage, pack.object, signal));
     if (stored === undefined) damagedPacks.set(pack.object, 'it is missing');
     else if (stored.size !== pack.size) {
       damagedPacks.set(pack.object, `it has ${stored.size} bytes instead of ${pack.size}`);
@@ -183,6 +185,15 @@ async function checkSmallObjects(
   note(await problemOf(() => loadTombstones(shelf.storage, shelf.subkeys, signal)), CONDEMNED_PREFIX);
 }
 
+async function statOf(storage: Storage, name: ObjectName, signal: AbortSignal): Promise<StoredObject | undefined> {
+  try {
+    return await storage.stat(name, { signal });
+  } catch (error) {
+    if (isCellarError(error, 'not-found')) return undefined;
+    throw error;
+  }
+}
+
 async function readManifest(
   { storage, subkeys }: BackupShelf,
   name: BackupName,
@@ -201,7 +212,11 @@ async function readManifest(
       }
     }
     manifest = loaded;
-  }, true);
+  }, false).catch((error: unknown) => {
+    // A backup that was deleted since it was listed is no damage.
+    if (isCellarError(error, 'not-found')) return undefined;
+    throw error;
+  });
   if (found !== undefined) {
     findings.push({ object: name.object, problem: found.problem, backups: [name.id], entries: [] });
   }

@@ -216,3 +216,43 @@ describe('a held backup', () => {
     expect(await repository.listBackups(never)).toEqual([]);
   });
 });
+
+test('a backup that is deleted while it is being held is not told to be held', async () => {
+  const storage = createMemoryStorage();
+  const repository = await initRepository(storage, UNENCRYPTED, never);
+  const { id } = await backUp(repository, { orders: [rows(10)] });
+  const put = storage.put;
+  storage.put = async (name, body, options) => {
+    // A deletion that had looked for holds before.
+    if (name.startsWith('holds/')) {
+      for await (const listed of storage.list('backups/', options)) await storage.delete(listed.name, options);
+    }
+    return await put(name, body, options);
+  };
+  await expect(repository.hold(id, 'audit', never)).rejects.toEqual(refuses('not-found'));
+  expect(await repository.listHolds(never)).toEqual([]);
+});
+
+test('a backup that is deleted, or committed, while the repository is verified is no damage', async () => {
+  const storage = createMemoryStorage();
+  const repository = await initRepository(storage, UNENCRYPTED, never);
+  await backUp(repository, { orders: [rows(10)] });
+  await backUp(repository, { orders: [rows(20, 'other')] }, 'bar');
+  const list = storage.list;
+  let gone = false;
+  storage.list = async function* (prefix, options) {
+    for await (const object of list(prefix, options)) {
+      // Its packs were not there yet when this place of the listing was written.
+      if (prefix !== '' || !object.name.startsWith('packs/')) yield object;
+    }
+    if (gone) return;
+    gone = true;
+    for await (const { name } of list('backups/', options)) {
+      await storage.delete(name, options);
+      return;
+    }
+  };
+  const report = await repository.check({ level: 'structure' }, never);
+  expect(report.findings).toEqual([]);
+  expect(report.checked.backups).toBe(1);
+});
