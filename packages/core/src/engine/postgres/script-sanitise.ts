@@ -123,6 +123,8 @@ class Sanitiser implements ScriptSink {
     switch (statement.kind) {
       case 'database':
         return false;
+      case 'copy-other':
+        throw refused('a COPY other than of the rows that follow it');
       case 'transaction':
         if (statement.step === 'other')
           throw refused('a statement that ends or parts a transaction by other than COMMIT');

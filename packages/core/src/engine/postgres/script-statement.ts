@@ -21,6 +21,8 @@ export interface InsertStatement {
 
 export type Statement =
   | { readonly kind: 'copy-in'; readonly table: RawTableName; readonly text: boolean }
+  /** Any other COPY: of files and programs of the server, or out of the database. */
+  | { readonly kind: 'copy-other' }
   | InsertStatement
   | { readonly kind: 'set'; readonly name: string; readonly values: readonly string[] }
   | { readonly kind: 'set-config'; readonly name: string; readonly value: string }
@@ -106,7 +108,7 @@ function readCopy(tokens: Tokens): Statement {
   let start = tokens.position;
   if (tokens.word() !== 'binary') tokens.position = start;
   const table = tokens.table();
-  if (table === undefined) return OTHER;
+  if (table === undefined) return { kind: 'copy-other' };
   let token = tokens.next();
   if (token?.text === '(' && token.kind === 'symbol') {
     tokens.skipGroup();
@@ -114,7 +116,7 @@ function readCopy(tokens: Tokens): Statement {
   }
   let text = true;
   if (token?.text === 'with' && tokens.word() === 'oids') token = tokens.next();
-  if (token?.text !== 'from' || tokens.word() !== 'stdin') return OTHER;
+  if (token?.text !== 'from' || tokens.word() !== 'stdin') return { kind: 'copy-other' };
   start = tokens.position;
   // Options other than the delimiter or null string may mean quoted newlines or binary rows.
   for (token = tokens.next(); token !== undefined; token = tokens.next()) {

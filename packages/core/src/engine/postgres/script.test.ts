@@ -269,6 +269,9 @@ describe('sanitising a script', () => {
     ['a command behind a statement', 'SELECT 1 \\g /tmp/x\n'],
     ['a command that a comment of an injected name ends', '-- Name: x\n\\! id\n; Type: TABLE'],
     ['a command behind an escaped string', "SELECT E'\\''; \\! id'; \\! id"],
+    ['a program of the server', "COPY t FROM PROGRAM 'id';"],
+    ['a file of the server', "COPY t (a) FROM '/etc/passwd' WITH (FORMAT csv);"],
+    ['a program that is given rows', "COPY (SELECT 1) TO PROGRAM 'sh';"],
     ['a rollback', 'ROLLBACK;'],
     ['a prepared transaction', "PREPARE TRANSACTION 'x';"],
   ])('refuses a script with %s, before it is passed on', async (_, line) => {
