@@ -3,8 +3,8 @@
  * (links to files, sockets, names that are not valid) is skipped.
  */
 import type { Dirent } from 'node:fs';
-import { lstat, opendir, realpath, stat } from 'node:fs/promises';
-import { join, sep } from 'node:path';
+import { lstat, opendir, readlink, realpath } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
 import { throwIfAborted } from '../../errors.ts';
 import { isObjectName, type ObjectName, type StoredObject } from '../storage.ts';
 import { fileError, isAbsence } from './file-errors.ts';
@@ -45,7 +45,7 @@ async function* walk(
     const maybe = name.startsWith(prefix) || `${name}/`.startsWith(prefix);
     if (!maybe || !isObjectName(name) || isNoneOfOurs(name)) continue;
     if (found.isDirectory()) folders.push(`${name}/`);
-    else if (found.isSymbolicLink()) await refuseLinkedFolder(root, name);
+    else if (found.isSymbolicLink()) await refuseLinkOut(root, name);
     else if (found.isFile() && name.startsWith(prefix)) yield name;
   }
   for (const inner of folders) yield* walk(root, inner, prefix, signal);
@@ -67,18 +67,31 @@ function isNoneOfOurs(name: string): boolean {
   return name === UNFINISHED || name === 'lost+found';
 }
 
-/** A link to a folder elsewhere hides objects that a listing must not silently leave out. One that stays inside hides none. */
-async function refuseLinkedFolder(root: string, name: string): Promise<void> {
+/**
+ * A link to a folder or file elsewhere hides objects that a listing must not silently leave out: the chunks of a backup whose manifest was moved
+ * away and linked would be collected as garbage. One that stays inside hides none.
+ */
+async function refuseLinkOut(root: string, name: string): Promise<void> {
   const path = join(root, name);
   try {
-    if (!(await stat(path)).isDirectory()) return;
-    const [top, target] = await Promise.all([realpath(root), realpath(path)]);
+    const top = await realpath(root);
+    const target = await targetOf(path);
     if (target === top || target.startsWith(top.endsWith(sep) ? top : `${top}${sep}`)) return;
   } catch (error) {
     if (isAbsence(error)) return;
     throw fileError(error, 'list the folder', path);
   }
   throw followedLink(path);
+}
+
+/** Also of a link whose target is not there, as when its disk is not mounted. */
+async function targetOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (!isAbsence(error)) throw error;
+    return resolve(await realpath(dirname(path)), await readlink(path));
+  }
 }
 
 async function lookAtAll(root: string, names: readonly ObjectName[]): Promise<readonly StoredObject[]> {

@@ -444,6 +444,20 @@ describe('what is in the folder besides objects', () => {
     expect(await readFile(join(folder, 'outside/secret'), 'utf8')).toBe('secret');
   });
 
+  test.each([
+    ['there', true],
+    ['on a disk that is not mounted', false],
+  ])('a file that was moved away and linked is no file that was deleted: its target is %s', async (_, isThere) => {
+    const storage = await openLocalStorage(root);
+    await storage.put(A, Buffer.from('x'), { signal });
+    if (isThere) await writeFile(join(folder, 'moved'), 'a manifest');
+    await symlink('../../moved', join(root, 'packs/b'));
+    await expect(namesOf(storage)).rejects.toMatchObject({
+      code: 'storage-failed',
+      message: expect.stringContaining('packs/b'),
+    });
+  });
+
   test('the folder itself may be a link that a person made', async () => {
     await mkdir(join(folder, 'elsewhere'));
     await symlink(join(folder, 'elsewhere'), root);
