@@ -23,6 +23,9 @@ const TESTS = [
   'packages/core/test/harness/compare-databases.test.ts',
 ];
 
+/** Needs more than one major at a time; skipped where there is none. */
+const ACROSS_MAJORS = 'packages/core/test/end-to-end/majors.test.ts';
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -39,8 +42,10 @@ if (values.folder === undefined) {
 const TOOLS = ['debootstrap', 'patchelf'].map((name) => ({ command: name, debianPackage: name }));
 await provideTools(await toolsNotOnPath(TOOLS));
 const failed: string[] = [];
+const provided: string[] = [];
 for (const suite of values.suites.split(',')) {
   const binaries = await provideSuite(resolve(values.folder, suite), suite);
+  provided.push(binaries);
   const major = /(\d+)\/bin$/.exec(binaries)?.[1] ?? '';
   console.log(`\nPostgreSQL ${major} (${suite})`);
   const code = await execute(
@@ -54,6 +59,12 @@ for (const suite of values.suites.split(',')) {
     },
   );
   if (code !== 0) failed.push(major);
+}
+if (positionals.length === 0) {
+  console.log('\nFrom every major to the newest');
+  const env = { ...process.env, CELLAR_TEST_POSTGRES_BIN: provided.join(delimiter) };
+  const code = await execute(join(ROOT, 'node_modules/.bin/vitest'), ['run', ACROSS_MAJORS], env);
+  if (code !== 0) failed.push('(across majors)');
 }
 console.log(failed.length === 0 ? '\nAll majors passed.' : `\nFailed on PostgreSQL ${failed.join(', ')}.`);
 process.exitCode = failed.length === 0 ? 0 : 1;

@@ -76,7 +76,10 @@ describe('a database with everything in it comes back equal', () => {
         await source.cluster.dropDatabase(target.name);
         await restoreTo(target.url, contents, { mode: 'new', prove: false });
 
-        expect(await compareDatabases(source.url, target.url, { properties: true })).toEqual([]);
+        const differences = await compareDatabases(source.url, target.url, { properties: true });
+        // Beside an encrypted file they would stand in clear, so they are not there.
+        const isLeftOut = (line: string) => encryption !== undefined && /^database (comment|settings)/.test(line);
+        expect(differences.filter((line) => !isLeftOut(line))).toEqual([]);
       });
     }
   }

@@ -16,8 +16,8 @@ import { toolEnvironment } from './connection.ts';
 import { lockedTables } from './post-data-stages.ts';
 import type { StoredArchive } from './stored-archive.ts';
 import type { Target } from './target.ts';
-import { runTool } from './tool-process.ts';
-import type { Tool } from './tools.ts';
+import { runTool, startTool } from './tool-process.ts';
+import { findTool, type Tool } from './tools.ts';
 
 export const DEFINITION_PHASES = [
   'pre-data',
@@ -94,6 +94,7 @@ function specialEntries(stored: StoredArchive): readonly TocEntry[] {
 
 export interface DefinitionOptions {
   readonly pgRestore: Tool;
+  readonly serverMajor: number;
   readonly owners: 'keep' | 'drop';
   readonly privileges: 'keep' | 'drop';
   readonly jobs: number;
@@ -110,8 +111,13 @@ export async function restoreDefinitions(
   signal: AbortSignal,
 ): Promise<string> {
   if (!hasAnyWork(entries)) return '';
+  if (isTooNew(options)) {
+    await runByPsql(target, await definitionsSql(stored, entries, options, signal), options, signal);
+    return '';
+  }
   const parallel = options.jobs > 1;
-  await using file = await archiveFile(stored, entries, parallel ? lockedTables(stored, entries) : []);
+  const unrestored = [...largeObjectGroups(stored, entries), ...(parallel ? lockedTables(stored, entries) : [])];
+  await using file = await archiveFile(stored, entries, unrestored);
   const { stderr } = await runTool(
     {
       tool: options.pgRestore,
@@ -119,21 +125,12 @@ export async function restoreDefinitions(
         '--exit-on-error',
         '--no-password',
         ...ownershipArgs(options),
-        ...(parallel ? [`--jobs=${options.jobs}`, `--use-list=${file.list}`] : []),
+        ...(parallel ? [`--jobs=${options.jobs}`] : []),
+        ...(unrestored.length > 0 ? [`--use-list=${file.list}`] : []),
         `--dbname=${conninfo(target.database)}`,
         file.path,
       ],
-      env: {
-        ...toolEnvironment(target),
-        PGOPTIONS: [
-          '-c bytea_output=hex',
-          '-c default_transaction_read_only=off',
-          '-c synchronous_commit=off',
-          `-c maintenance_work_mem=${options.maintenanceMemoryMb}MB`,
-          // pg_restore sets the other time limits to none by itself.
-          ...(options.pgRestore.major >= 14 ? ['-c idle_session_timeout=0'] : []),
-        ].join(' '),
-      },
+      env: sessionEnvironment(target, options),
       input: false,
       // An index may build for hours without a word; the caller watches the sessions instead.
       stallTimeoutMs: 0,
@@ -143,26 +140,100 @@ export async function restoreDefinitions(
   return stderr;
 }
 
+function sessionEnvironment(target: Target, options: DefinitionOptions): Readonly<Record<string, string>> {
+  return {
+    ...toolEnvironment(target),
+    PGOPTIONS: [
+      '-c bytea_output=hex',
+      '-c default_transaction_read_only=off',
+      '-c synchronous_commit=off',
+      `-c maintenance_work_mem=${options.maintenanceMemoryMb}MB`,
+      // pg_restore sets the other time limits to none by itself.
+      ...(options.serverMajor >= 14 ? ['-c idle_session_timeout=0'] : []),
+    ].join(' '),
+  };
+}
+
+/**
+ * From 17 on pg_restore sets `transaction_timeout`, an error to older servers. It is all there is where the right one is not installed,
+ * or where the archive is of a newer major than the server.
+ */
+function isTooNew({ pgRestore, serverMajor }: Pick<DefinitionOptions, 'pgRestore' | 'serverMajor'>): boolean {
+  return pgRestore.major >= 17 && serverMajor < 17;
+}
+
+/** One statement after the other on one connection: slower than pg_restore's parallel work, and the same otherwise. */
+async function runByPsql(target: Target, sql: Buffer, options: DefinitionOptions, signal: AbortSignal): Promise<void> {
+  await using psql = await startTool(
+    {
+      tool: await findTool('psql', options.serverMajor, signal),
+      args: [
+        '--no-psqlrc',
+        '--quiet',
+        '--no-password',
+        '--set=ON_ERROR_STOP=1',
+        '--output=/dev/null',
+        `--dbname=${conninfo(target.database)}`,
+        '--file=-',
+      ],
+      env: sessionEnvironment(target, options),
+      input: true,
+      stallTimeoutMs: 0,
+    },
+    signal,
+  );
+  await psql.write(sql);
+  await psql.endInput();
+  await psql.finish();
+}
+
 /** The phase as SQL text, in the dump's encoding, without psql's own commands. */
 export async function definitionsSql(
   stored: StoredArchive,
   entries: readonly TocEntry[],
-  options: Pick<DefinitionOptions, 'pgRestore' | 'owners' | 'privileges'>,
+  options: Pick<DefinitionOptions, 'pgRestore' | 'serverMajor' | 'owners' | 'privileges'>,
   signal: AbortSignal,
 ): Promise<Buffer> {
   if (!hasAnyWork(entries)) return Buffer.alloc(0);
-  await using file = await archiveFile(stored, entries, []);
+  const unrestored = largeObjectGroups(stored, entries);
+  await using file = await archiveFile(stored, entries, unrestored);
   const { output } = await runTool(
     {
       tool: options.pgRestore,
-      args: ['--exit-on-error', ...ownershipArgs(options), '--file=-', file.path],
+      args: [
+        '--exit-on-error',
+        ...ownershipArgs(options),
+        ...(unrestored.length > 0 ? [`--use-list=${file.list}`] : []),
+        '--file=-',
+        file.path,
+      ],
       env: {},
       input: false,
       stallTimeoutMs: 0,
     },
     signal,
   );
-  return withoutPsqlCommands(output);
+  const script = withoutPsqlCommands(output);
+  return isTooNew(options) ? withoutTransactionTimeout(script) : script;
+}
+
+function withoutTransactionTimeout(script: Buffer): Buffer {
+  const line = Buffer.from('\nSET transaction_timeout = 0;\n', 'latin1');
+  // Among the first lines; further on such text would be somebody's own.
+  const start = script.subarray(0, 4096).indexOf(line);
+  return start === -1 ? script : Buffer.concat([script.subarray(0, start), script.subarray(start + line.length - 1)]);
+}
+
+/**
+ * BLOB METADATA entries of privileges among `entries`: from 17 on one entry grants on a group of large objects, whose oids pg_restore
+ * reads from the group's own entry (IssueACLPerBlob in pg_backup_archiver.c).
+ */
+function largeObjectGroups(stored: StoredArchive, entries: readonly TocEntry[]): readonly TocEntry[] {
+  const isGroups = (entry: TocEntry) => archiveText(entry.tag).startsWith('LARGE OBJECTS ');
+  const needed = new Set(entries.filter(isGroups).flatMap(({ dependencies }) => dependencies.map(Number)));
+  if (needed.size === 0) return [];
+  const present = new Set(entries);
+  return stored.toc.entries.filter((entry) => needed.has(entry.dumpId) && !present.has(entry));
 }
 
 function hasAnyWork(entries: readonly TocEntry[]): boolean {
@@ -195,7 +266,7 @@ function withoutPsqlCommands(script: Buffer): Buffer {
 
 interface ArchiveFile extends AsyncDisposable {
   readonly path: string;
-  /** A file for `--use-list`: what is to be restored, where the archive holds more. */
+  /** A file for `--use-list`: what is to be restored, where the archive holds more for pg_restore to look at. */
   readonly list: string;
 }
 

@@ -57,7 +57,7 @@ export async function fillDatabase(
 ): Promise<{ readonly tables: RestoreReport['tables']; readonly warnings: readonly string[] }> {
   const withRows = options.content !== 'schema';
   const plan = planDefinitions(stored, (entry) => selection.isChosen(entry) && (withRows || !isData(entry)));
-  const definition = await definitionOptions(scratch, options, signal);
+  const definition = await definitionOptions(scratch, stored, options, signal);
   const warnings: string[] = [];
   const early = new EarlyIndexes(stored, plan['post-data']);
   const buildEarly = async (own: AbortSignal): Promise<boolean> => {
@@ -261,8 +261,12 @@ export async function analyze(
   return warnings;
 }
 
+/** The first major whose pg_restore reads archives of that version (K_VERS in pg_backup_archiver.h). */
+const OLDEST_READER = { '1.14': 12, '1.15': 16, '1.16': 17 } as const;
+
 export async function definitionOptions(
   target: Target,
+  stored: StoredArchive,
   options: Pick<RestoreOptions, 'owners' | 'privileges' | 'jobs'>,
   signal: AbortSignal,
 ): Promise<DefinitionOptions> {
@@ -272,8 +276,13 @@ export async function definitionOptions(
     'read the settings of the server',
   );
   return {
-    // The target's own major: a newer one sets what an older server refuses.
-    pgRestore: await findTool('pg_restore', connection.serverMajor, signal),
+    // The target's own major if it can read the archive: a newer one sets what an older server refuses.
+    pgRestore: await findTool(
+      'pg_restore',
+      Math.max(connection.serverMajor, OLDEST_READER[stored.toc.header.version]),
+      signal,
+    ),
+    serverMajor: connection.serverMajor,
     owners: options.owners,
     privileges: options.privileges,
     jobs: 1,

@@ -48,7 +48,7 @@ async function replaceAll(
 ): Promise<RestoreReport['tables']> {
   const withRows = options.content !== 'schema';
   const plan = planDefinitions(stored, (entry) => withRows || !isData(entry));
-  const definition = await definitionOptions(target, options, signal);
+  const definition = await definitionOptions(target, stored, options, signal);
   return await inOneTransaction(target, stored, options, signal, async (transaction) => {
     await phases.run('empty', async () => await emptyDatabase(transaction.connection));
     await phases.run('pre-data', async () => await transaction.define(plan['pre-data'], definition));

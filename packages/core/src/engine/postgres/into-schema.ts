@@ -67,7 +67,7 @@ async function moveIn(
   // Keys to other tables are left out: what they refer to is not here.
   const chosen = new Set([...selection.entries, ...selection.needed]);
   const plan = planDefinitions(stored, (entry) => chosen.has(entry));
-  const definition = await definitionOptions(scratch, { owners: 'keep', privileges: 'keep', jobs: 1 }, signal);
+  const definition = await definitionOptions(scratch, stored, { owners: 'keep', privileges: 'keep', jobs: 1 }, signal);
   for (const phase of ['pre-data', 'data', 'post-data', 'privileges'] as const) {
     await restoreDefinitions(scratch, stored, plan[phase], definition, signal);
   }

@@ -27,7 +27,7 @@ export async function replaceRows(
   isChosen: (entry: TocEntry) => boolean = () => true,
 ): Promise<RestoreReport['tables']> {
   const plan = planDefinitions(stored, isChosen);
-  const definition = await definitionOptions(target, options, signal);
+  const definition = await definitionOptions(target, stored, options, signal);
   return await inOneTransaction(target, stored, options, signal, async (transaction) => {
     const { connection } = transaction;
     const names = rows.filter(({ tableEntry }) => tableEntry !== undefined).map(({ table }) => quotedName(table));

@@ -138,7 +138,7 @@ async function intoExisting(
     stored,
     (entry) => found.entries.has(entry) && (withRows || kind(entry) !== 'SEQUENCE SET'),
   );
-  const definition = await definitionOptions(target, options, signal);
+  const definition = await definitionOptions(target, stored, options, signal);
   const tables = await inOneTransaction(target, stored, options, signal, async (transaction) => {
     if (found.present.length > 0) await drop(transaction.connection, found.present);
     if (options.intoSchema !== undefined) {
