@@ -14,13 +14,18 @@ import { MAX_REFS } from './page.ts';
 import type { ChunkPlace, ChunkRef } from './place.ts';
 import { rootRefs } from './recipe.ts';
 
-/** Pages of a half: some 128 Ki chunks, 4 GiB of the entry. */
-const HALF_PAGES = 128;
-const HALF_CHUNKS = HALF_PAGES * 2048;
+/**
+ * Pages of a half: some 16 Ki chunks, half a GiB of the entry, and several segments of it. Every segment that is written loads its own,
+ * so more would be loaded many times over.
+ */
+const HALF_PAGES = 16;
+/** Pages of the far half while it roams: some 4 GiB of the entry at a time, so that the stream is found again before much is stored anew. */
+const ROAMING_PAGES = 128;
+const CHUNKS_PER_PAGE = 2048;
 /** Matches in a half that tell where the stream is: one alone may be a repeated chunk. */
 const MATCHES = 16;
-/** Chunks in a row without a match before the far half roams: some 32 MiB of new bytes. */
-const LOST_AFTER = 1024;
+/** Chunks in a row without a match before the far half roams: some 16 MiB of new bytes; twice as many after each round in vain. */
+const LOST_AFTER = 512;
 
 /** Loads the refs of one page of a recipe. */
 export type LoadPages = (pages: readonly ChunkRef[], signal: AbortSignal) => AsyncIterable<readonly ChunkRef[]>;
@@ -36,13 +41,18 @@ export class ParentRecipe {
   #near = new ChunkIndex(0);
   #far = new ChunkIndex(0);
   #nearFrom = 0;
+  #nearPages = HALF_PAGES;
   #farFrom = 0;
+  #farPages = HALF_PAGES;
   /** Whether the far half is not the one that follows the near one. */
   #roaming = false;
   #loaded = false;
   #nearMatches = 0;
   #farMatches = 0;
   #misses = 0;
+  #lostAfter = LOST_AFTER;
+  /** Pages that were roamed over since the last match. */
+  #roamed = 0;
 
   /**
    * @param object the parent's manifest, for errors.
@@ -84,20 +94,21 @@ export class ParentRecipe {
   async prepare(signal: AbortSignal): Promise<void> {
     if (!this.#loaded) {
       this.#loaded = true;
-      this.#near = await this.#half(this.#nearFrom, signal);
-      if (this.#steps.length > HALF_PAGES) await this.#loadFar(this.#nearFrom + HALF_PAGES, signal);
+      this.#near = await this.#half(this.#nearFrom, HALF_PAGES, signal);
+      if (this.#steps.length > HALF_PAGES) await this.#follow(signal);
     } else if (this.#steps.length > 2 * HALF_PAGES) {
       if (this.#farMatches >= MATCHES) {
         this.#near = this.#far;
         this.#nearFrom = this.#farFrom;
-        this.#roaming = false;
-        await this.#loadFar(this.#nearFrom + HALF_PAGES, signal);
+        this.#nearPages = this.#farPages;
+        await this.#follow(signal);
       } else if (this.#roaming && this.#nearMatches >= MATCHES) {
-        this.#roaming = false;
-        await this.#loadFar(this.#nearFrom + HALF_PAGES, signal);
-      } else if (this.#misses >= LOST_AFTER) {
+        await this.#follow(signal);
+      } else if (this.#misses >= this.#lostAfter) {
         this.#roaming = true;
-        await this.#loadFar(this.#farFrom + HALF_PAGES, signal);
+        this.#roamed += ROAMING_PAGES;
+        if (this.#roamed % this.#steps.length < ROAMING_PAGES) this.#lostAfter *= 2;
+        await this.#loadFar(this.#farFrom + this.#farPages, ROAMING_PAGES, signal);
       }
     }
   }
@@ -115,20 +126,29 @@ export class ParentRecipe {
     return found;
   }
 
-  async #loadFar(from: number, signal: AbortSignal): Promise<void> {
+  /** Makes the far half the one behind the near one. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    this.#roaming = false;
+    this.#roamed = 0;
+    this.#lostAfter = LOST_AFTER;
+    await this.#loadFar(this.#nearFrom + this.#nearPages, HALF_PAGES, signal);
+  }
+
+  async #loadFar(from: number, pages: number, signal: AbortSignal): Promise<void> {
     this.#farFrom = from % this.#steps.length;
+    this.#farPages = pages;
     this.#nearMatches = 0;
     this.#farMatches = 0;
     this.#misses = 0;
     this.#far = new ChunkIndex(0);
-    this.#far = await this.#half(this.#farFrom, signal);
+    this.#far = await this.#half(this.#farFrom, pages, signal);
   }
 
-  /** `HALF_PAGES` steps from one on, past the end again from the first: a later segment's chunks may have moved into an earlier one. */
-  async #half(from: number, signal: AbortSignal): Promise<ChunkIndex> {
-    const index = new ChunkIndex(HALF_CHUNKS);
+  /** So many steps from one on, past the end again from the first: a later segment's chunks may have moved into an earlier one. */
+  async #half(from: number, count: number, signal: AbortSignal): Promise<ChunkIndex> {
+    const index = new ChunkIndex(count * CHUNKS_PER_PAGE);
     const pages: ChunkRef[] = [];
-    for (let i = 0; i < Math.min(HALF_PAGES, this.#steps.length); i++) {
+    for (let i = 0; i < Math.min(count, this.#steps.length); i++) {
       const step = this.#steps[(from + i) % this.#steps.length];
       if (step === undefined) continue;
       if ('refs' in step) this.#addAll(index, step.refs);

@@ -83,7 +83,7 @@ export function createSegmentWriter(target: SegmentTarget, recipe: RecipeWriter)
           known[i] = 1;
           target.reused(length);
         }
-        waiting.push({ id: ids.slice(at, at + ID_BYTES), length, place });
+        waiting.push({ id: ids.subarray(at, at + ID_BYTES), length, place });
       });
       await drain(signal);
       return known;

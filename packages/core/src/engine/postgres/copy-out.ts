@@ -10,7 +10,7 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CellarError, cancelled } from '../../errors.ts';
 import { type Connection, connect } from './connection.ts';
-import { CopyReader, copyBuffers, queryMessage } from './copy-reader.ts';
+import { type CopyBuffers, CopyReader, copyBuffers, queryMessage } from './copy-reader.ts';
 import { sqlStateOf, statementError } from './database-error.ts';
 import { withoutTimeouts } from './snapshot.ts';
 import type { Target } from './target.ts';
@@ -192,13 +192,15 @@ function lostWhileCopying(connection: Connection, title: string): CellarError {
   });
 }
 
+/** Buffers of closed connections of this thread: a giant table is read over many, one after the other. */
+const COPY_MEMORY: { readonly read: Buffer; readonly rows: CopyBuffers }[] = [];
+
 /**
  * The way from the socket to whoever reads at the moment: `pg` while it logs in and runs statements, a CopyReader while one copies.
  * A plain socket reads into one large buffer of ours; an encrypted one hands out its own.
  */
 class SocketFeed {
-  /** Of all copies on this connection, one after the other. */
-  readonly buffers = copyBuffers();
+  readonly #memory = COPY_MEMORY.pop() ?? { read: Buffer.allocUnsafeSlow(READ_BYTES), rows: copyBuffers() };
   #socket: Socket | undefined;
   #reader: CopyReader | undefined;
   /** Bytes of the last read that the reader had no room for; they stay where they are while reading is paused. */
@@ -206,8 +208,13 @@ class SocketFeed {
   #stream: Duplex | undefined;
   #listeners: ((data: Buffer) => void)[] = [];
 
+  /** Of all copies on this connection, one after the other. */
+  get buffers(): CopyBuffers {
+    return this.#memory.rows;
+  }
+
   makeSocket(): Socket {
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+    const buffer = this.#memory.read;
     const socket: Socket = new Socket({
       onread: {
         buffer,
@@ -222,6 +229,8 @@ class SocketFeed {
         },
       },
     });
+    // Once it is closed nobody writes into its memory any more.
+    socket.once('close', () => COPY_MEMORY.push(this.#memory));
     this.#socket = socket;
     return socket;
   }
