@@ -143,8 +143,8 @@ export class SegmentFeed {
         chunks: i - first,
         rawLength: offset - start,
         codec,
-        // Exactly its own memory: what is posted is transferred whole.
-        payload: new Uint8Array(payload),
+        // What is posted is transferred whole: a view of a larger buffer, or of the batch itself, has to be copied.
+        payload: payload.byteLength === payload.buffer.byteLength ? payload : new Uint8Array(payload),
       });
     }
     return frames;

@@ -57,10 +57,10 @@ function newFrame(chunks: readonly Uint8Array[]): NewFrame {
 }
 
 function buildPack(frames: readonly (readonly Uint8Array[])[]) {
-  const builder = new PackBuilder(keys, '00112233445566778899aabbccddeeff');
+  const builder = new PackBuilder(keys, '00112233445566778899aabbccddeeff', Buffer.alloc(100));
   for (const chunks of frames) builder.add(newFrame(chunks));
   const { body, ...pack } = builder.finish();
-  return { ...pack, bytes: Buffer.concat(body) };
+  return { ...pack, bytes: Buffer.from(body) };
 }
 
 /** As `check` reads a pack: everything in it. */

@@ -5,7 +5,7 @@
 import type { ObjectName, Storage } from '../storage/storage.ts';
 import type { Subkeys } from './crypto.ts';
 import { packName } from './format.ts';
-import { type FinishedPack, type NewFrame, PackBuilder } from './pack.ts';
+import { type FinishedPack, type NewFrame, PackBuilder, packMemory } from './pack.ts';
 import type { FramePlace } from './place.ts';
 import type { Surroundings } from './surroundings.ts';
 
@@ -25,7 +25,9 @@ export interface PackWriterOptions {
 export class PackWriter {
   readonly #options: PackWriterOptions;
   readonly #written = new Map<string, WrittenPack>();
-  #current: PackBuilder | undefined;
+  /** Of packs whose upload has ended: there are never more than two. */
+  readonly #freeMemory: Buffer[] = [];
+  #current: { readonly builder: PackBuilder; readonly memory: Buffer } | undefined;
   #upload: Promise<void> | undefined;
   #failure: unknown;
   #failed = false;
@@ -55,10 +57,10 @@ export class PackWriter {
   async add(frame: NewFrame, signal: AbortSignal): Promise<FramePlace> {
     for (;;) {
       this.#check();
-      const current = this.#open();
-      if (current.empty || current.size + frame.payload.length <= this.#options.packTargetBytes)
-        return current.add(frame);
-      if (this.#upload === undefined) this.#send(current, signal);
+      const { builder } = this.#open();
+      if (builder.empty || builder.size + frame.payload.length <= this.#options.packTargetBytes)
+        return builder.add(frame);
+      if (this.#upload === undefined) this.#send(signal);
       else await this.#upload;
     }
   }
@@ -68,7 +70,7 @@ export class PackWriter {
     await this.#upload;
     this.#check();
     if (this.#current !== undefined) {
-      this.#send(this.#current, signal);
+      this.#send(signal);
       await this.#upload;
       this.#check();
     }
@@ -79,14 +81,18 @@ export class PackWriter {
     await this.#upload;
   }
 
-  #open(): PackBuilder {
-    const { subkeys, surroundings } = this.#options;
-    this.#current ??= new PackBuilder(subkeys, surroundings.random(16).toString('hex'));
+  #open(): { readonly builder: PackBuilder; readonly memory: Buffer } {
+    if (this.#current === undefined) {
+      const { subkeys, surroundings, packTargetBytes } = this.#options;
+      const memory = this.#freeMemory.pop() ?? packMemory(packTargetBytes);
+      this.#current = { builder: new PackBuilder(subkeys, surroundings.random(16).toString('hex'), memory), memory };
+    }
     return this.#current;
   }
 
-  /** Starts the upload of a full pack. `#upload` never rejects: the failure is kept for whoever comes next. */
-  #send(builder: PackBuilder, signal: AbortSignal): void {
+  /** Starts the upload of the current pack. `#upload` never rejects: the failure is kept for whoever comes next. */
+  #send(signal: AbortSignal): void {
+    const { builder, memory } = this.#open();
     this.#current = undefined;
     const { body, ...pack } = builder.finish();
     const object = this.nextName(pack.packId);
@@ -103,6 +109,7 @@ export class PackWriter {
         },
       )
       .finally(() => {
+        this.#freeMemory.push(memory);
         this.#upload = undefined;
       });
   }

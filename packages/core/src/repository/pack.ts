@@ -126,8 +126,8 @@ export function checkHeader(object: string, key: PackKey, header: Uint8Array): v
 
 export interface FinishedPack {
   readonly packId: string;
-  /** The object's bytes, in order. */
-  readonly body: readonly Uint8Array[];
+  /** The object's bytes: a view of the builder's memory. */
+  readonly body: Uint8Array;
   readonly size: number;
   /** 64 hex digits, of the whole object. */
   readonly sha256: string;
@@ -135,18 +135,19 @@ export interface FinishedPack {
   readonly contentBytes: number;
 }
 
-/** Fills one pack in memory. */
+/** Fills one pack in memory that is lent to it: packs of a run are built in turn in the same. */
 export class PackBuilder {
   readonly key: PackKey;
-  readonly #parts: Buffer[];
+  #memory: Buffer;
   readonly #hash = createHash('sha256');
   readonly #frames: PackedFrame[] = [];
   #size = 0;
   #chunks = 0;
 
-  constructor(subkeys: Subkeys, packId: string) {
+  /** @param memory what the pack is built in; a larger one is made when it does not suffice. */
+  constructor(subkeys: Subkeys, packId: string, memory: Buffer) {
     this.key = new PackKey(subkeys, packId);
-    this.#parts = [];
+    this.#memory = memory;
     this.#push([this.key.header]);
   }
 
@@ -183,20 +184,32 @@ export class PackBuilder {
     this.#push(this.key.sealTrailer(trailerOffset, plaintext));
     return {
       packId: this.key.packId,
-      body: this.#parts,
+      body: this.#memory.subarray(0, size),
       size,
       sha256: this.#hash.digest('hex'),
       contentBytes: trailerOffset - HEADER_BYTES,
     };
   }
 
+  #grow(least: number): void {
+    const grown = Buffer.allocUnsafeSlow(Math.ceil(least * 1.5));
+    this.#memory.copy(grown, 0, 0, this.#size);
+    this.#memory = grown;
+  }
+
   #push(parts: readonly Buffer[]): void {
     for (const part of parts) {
+      if (this.#size + part.length > this.#memory.length) this.#grow(this.#size + part.length);
+      part.copy(this.#memory, this.#size);
       this.#hash.update(part);
-      this.#parts.push(part);
       this.#size += part.length;
     }
   }
+}
+
+/** Enough for a pack that is finished before its frames grow beyond `targetBytes`, with its trailer and padding. */
+export function packMemory(targetBytes: number): Buffer {
+  return Buffer.allocUnsafeSlow(targetBytes + MAX_FRAME_BYTES + 4 * PACK_PADDING);
 }
 
 function writeTrailer(into: Buffer, frames: readonly PackedFrame[], chunks: number): void {

@@ -49,7 +49,8 @@ export interface Storage extends AsyncDisposable {
 
   /**
    * Writes a whole object. It becomes visible at once and durable, or not at all: an abort, an error of the body or a crash leaves
-   * nothing that is listed. Fails with `conflict` when the name exists and the storage can tell. No name may continue another one
+   * nothing that is listed. Fails with `conflict` when the name exists and the storage can tell. When it
+   * has settled, the body is neither read nor kept: its memory is the caller's again. No name may continue another one
    * after a `/` (`a` and `a/b`): some storages keep both, in others they conflict.
    */
   put(name: ObjectName, body: ObjectBody, options: WriteOptions): Promise<StoredObject>;
