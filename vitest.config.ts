@@ -1,4 +1,4 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
 /**
  * One project of Node tests. The shared PostgreSQL server is started once for all of them (see `test/harness`), and two files run
@@ -12,6 +12,11 @@ export default defineConfig({
           name: 'node',
           environment: 'node',
           include: ['packages/*/src/**/*.test.ts', 'packages/*/test/**/*.test.ts', 'benchmarks/**/*.test.ts'],
+          // Needs servers of several majors, which `npm run test:majors` provides.
+          exclude: [
+            ...configDefaults.exclude,
+            ...(process.env['CELLAR_TEST_POSTGRES_BIN'] === undefined ? ['**/majors.test.ts'] : []),
+          ],
           globalSetup: ['packages/core/test/harness/global-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 120_000,

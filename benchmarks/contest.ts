@@ -26,7 +26,7 @@ export interface Results {
   readonly newBytes: Record<string, number>;
 }
 
-const CELLAR = new URL('../packages/cli/src/main.ts', import.meta.url).pathname;
+const CELLAR = new URL('../packages/cli/src/main.js', import.meta.url).pathname;
 const RESTIC = ['/usr/bin/restic', '/usr/local/bin/restic'].find((path) => existsSync(path));
 
 export class Contest {

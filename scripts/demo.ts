@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, styleText } from 'node:util';
 import { brewADay, type Cluster, createBrewery, installedServers, startCluster } from '@cellar/core/testing';
 
-const CELLAR = fileURLToPath(new URL('../packages/cli/src/main.ts', import.meta.url));
+const CELLAR = fileURLToPath(new URL('../packages/cli/src/main.js', import.meta.url));
 const DATABASE = 'brewery';
 
 const { values: options } = parseArgs({

@@ -66,7 +66,7 @@ test('the argument list that others can read holds no URL while the command and 
   expect([...seen].some((line) => line.startsWith('cellar backup'))).toBe(true);
   expect([...seen].some((line) => line.includes('pg_dump'))).toBe(true);
   // Before the command has started to run, the list is what the caller made it.
-  const afterStart = [...seen].filter((line) => !line.includes('main.ts'));
+  const afterStart = [...seen].filter((line) => !line.includes('main.js'));
   for (const secret of [password, SECRET]) expect(afterStart.join('\n')).not.toContain(secret);
 });
 

@@ -61,7 +61,7 @@ const VIOLATIONS: readonly (readonly [file: string, text: string, rule: string])
   ['packages/core/src/restore.ts', violation('./storage/local/local-storage.ts'), 'noRestrictedImports'],
   ['packages/core/src/pipeline/a.ts', violation('../storage/memory/memory-storage.ts'), 'noRestrictedImports'],
   ['packages/core/src/drill.ts', violation('@cellar/contract'), 'noRestrictedImports'],
-  ['packages/core/src/copy.ts', violation('../../cli/src/main.ts'), 'noRestrictedImports'],
+  ['packages/core/src/copy.ts', violation('../../cli/src/main.js'), 'noRestrictedImports'],
   ['packages/cli/src/a.ts', violation('../../core/src/registry.ts'), 'noRestrictedImports'],
   ['packages/cli/src/b.ts', violation('@cellar/server'), 'noRestrictedImports'],
   ['packages/cli/src/c.ts', violation('@cellar/core/testing'), 'noRestrictedImports'],

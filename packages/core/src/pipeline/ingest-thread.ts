@@ -34,7 +34,7 @@ export class IngestThread implements AsyncDisposable {
   #failure: unknown;
 
   constructor(setup: WorkerSetup) {
-    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: setup });
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
     this.#idle.resolve();
     this.#worker.on('message', (message: FromWorker) => {
       if (message.type === 'task-end' || message.type === 'failed') this.#idle.resolve();
