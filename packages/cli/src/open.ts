@@ -31,18 +31,44 @@ export async function openRepositoryFor(context: Context, options: RepositoryOpt
   return await openRepositoryAt(context, repositoryUrl(context, options), options);
 }
 
+/**
+ * The same, handed out when nobody will be asked anything any more: deriving the key from the passphrase then goes on beside other
+ * work. The repository's failure is that of whoever waits for it.
+ */
+export async function startOpeningRepository(
+  context: Context,
+  options: RepositoryOptions,
+): Promise<AsyncDisposable & { readonly repository: Promise<Repository> }> {
+  const secretKnown = Promise.withResolvers<void>();
+  const opening = openRepositoryAt(context, repositoryUrl(context, options), options, secretKnown.resolve);
+  await Promise.race([opening, secretKnown.promise]);
+  const repository = opening.then((opened) => opened.repository);
+  repository.catch(() => {});
+  const close = (): Promise<void> =>
+    opening.then(
+      async (opened) => await opened[Symbol.asyncDispose](),
+      () => {},
+    );
+  return { repository, [Symbol.asyncDispose]: close };
+}
+
 export async function openRepositoryAt(
   context: Context,
   url: string,
   options: RepositoryOptions,
+  onSecretKnown: () => void = () => {},
 ): Promise<OpenedRepository> {
   const { openRepository, openStorage } = await import('@cellar/core');
   const { identity, passphraseFile } = options;
   const storage = await openStorage(url);
-  const secret = async () =>
-    identity === undefined
-      ? await askPassphrase(context, { message: `Passphrase of ${url}`, isNew: false, file: passphraseFile })
-      : await readIdentityFile(identity, context.signal);
+  const secret = async () => {
+    const known =
+      identity === undefined
+        ? await askPassphrase(context, { message: `Passphrase of ${url}`, isNew: false, file: passphraseFile })
+        : await readIdentityFile(identity, context.signal);
+    onSecretKnown();
+    return known;
+  };
   try {
     const repository = await openRepository(storage, { secret }, context.signal);
     return { repository, [Symbol.asyncDispose]: () => storage[Symbol.asyncDispose]() };

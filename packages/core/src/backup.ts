@@ -31,9 +31,12 @@ export interface RepositoryBackupRequest extends BackupRequest {
   readonly tags?: readonly string[];
 }
 
-/** Takes a backup into `repository`, storing only what its predecessor does not hold. */
+/**
+ * Takes a backup into `repository`, storing only what its predecessor does not hold. The repository may still be opening: deriving
+ * its key from a passphrase takes as long as opening the database, and neither needs the other.
+ */
 export async function backupToRepository(
-  repository: Repository,
+  repository: Repository | Promise<Repository>,
   request: RepositoryBackupRequest,
 ): Promise<BackupManifest> {
   const { url, options, onProgress, signal } = request;
@@ -41,10 +44,15 @@ export async function backupToRepository(
   const database = request.name ?? engine.describe(url).database;
 
   onProgress({ phase: 'connect' });
-  await using writer = await repository.beginBackup({ database }, signal);
-  await using crew = new IngestCrew(options.jobs, repository.chunks);
-  await using dump = await engine.openDump(url, options, signal);
-  const parts = await crew.ingest(dump, writer, { onProgress, signal });
+  await using crew = new IngestCrew(options.jobs);
+  const [opened, opening] = await Promise.allSettled([repository, engine.openDump(url, options, signal)]);
+  await using dump = opening.status === 'fulfilled' ? opening.value : undefined;
+  if (opened.status === 'rejected') throw opened.reason;
+  if (dump === undefined) throw (opening as PromiseRejectedResult).reason;
+
+  const { chunks } = opened.value;
+  await using writer = await opened.value.beginBackup({ database }, signal);
+  const parts = await crew.ingest(dump, writer, { chunks, onProgress, signal });
   const { source, entries } = await dump.finish(parts, signal);
 
   onProgress({ phase: 'commit' });

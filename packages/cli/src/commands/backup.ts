@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { AgeEncryption, DumpOptions } from '@cellar/core';
 import { type Command, Option } from 'commander';
 import type { Context } from '../context.ts';
-import { openOrMakeFolderAt, openRepositoryFor } from '../open.ts';
+import { openOrMakeFolderAt, startOpeningRepository } from '../open.ts';
 import { addOutputOptions, addRepositoryOptions, databaseUrl, type RepositoryOptions } from '../options.ts';
 import { formatBytes, formatCount, formatDuration, formatShare, formatThings, printable } from '../output/format.ts';
 import { backupJson, plainBackupJson } from '../output/shapes.ts';
@@ -105,11 +105,10 @@ async function backup(context: Context, argument: string | undefined, options: B
 async function intoRepository(context: Context, url: string, options: BackupOptions): Promise<void> {
   const { backupToRepository } = await import('@cellar/core');
   const { output, signal } = context;
-  await using opened = await openRepositoryFor(context, options);
-  const { repository } = opened;
+  await using opened = await startOpeningRepository(context, options);
   using progress = context.startProgress();
   const startedAt = performance.now();
-  const manifest = await backupToRepository(repository, {
+  const manifest = await backupToRepository(opened.repository, {
     url,
     ...(options.name === undefined ? {} : { name: options.name }),
     description: options.description ?? '',

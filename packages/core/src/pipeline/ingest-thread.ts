@@ -5,7 +5,8 @@
 import { Worker } from 'node:worker_threads';
 import type { DumpTask, PartResult } from '../engine/engine.ts';
 import type { BackupWriter, SegmentWriter } from '../repository/backup-writer.ts';
-import { type FromWorker, fromPlainError, type ToWorker, toPlainError, type WorkerSetup } from './messages.ts';
+import type { ChunkSpec } from '../repository/chunk-spec.ts';
+import { type FromWorker, fromPlainError, type ToWorker, toPlainError } from './messages.ts';
 
 /** How long an aborted worker may take to end its processes and connections before it is terminated, milliseconds. */
 const ABORT_GRACE_MS = 10_000;
@@ -18,6 +19,7 @@ export interface IngestListener {
 /** What a thread's tasks are taken in for. */
 export interface Ingestion {
   readonly writer: BackupWriter;
+  readonly chunks: ChunkSpec;
   readonly listener: IngestListener;
   /** Its abort ends the task in hand. */
   readonly signal: AbortSignal;
@@ -33,8 +35,8 @@ export class IngestThread implements AsyncDisposable {
   #idle: PromiseWithResolvers<void> = Promise.withResolvers();
   #failure: unknown;
 
-  constructor(setup: WorkerSetup) {
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
+  constructor() {
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url));
     this.#idle.resolve();
     this.#worker.on('message', (message: FromWorker) => {
       if (message.type === 'task-end' || message.type === 'failed') this.#idle.resolve();
@@ -58,16 +60,22 @@ export class IngestThread implements AsyncDisposable {
     const onAbort = (): void => this.#post({ type: 'abort', reason: toPlainError(signal.reason) });
     signal.addEventListener('abort', onAbort, { once: true });
     void this.#idle.promise.then(() => signal.removeEventListener('abort', onAbort));
-    this.#post({ type: 'task', task });
+    this.#post({ type: 'task', task, chunks: ingestion.chunks });
     await this.#task.promise;
   }
 
-  /** Ends the thread. The task in hand, aborted by then, is first given time to end its processes and connections. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Resolves when no task is in hand; one that was aborted is given some time to end its processes and connections. */
+  async settle(): Promise<void> {
     const grace = Promise.withResolvers<void>();
     const timer = setTimeout(grace.resolve, ABORT_GRACE_MS);
     await Promise.race([this.#idle.promise, grace.promise]);
     clearTimeout(timer);
+    await this.#handled;
+  }
+
+  /** Ends the thread. A task in hand must have been aborted. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.settle();
     this.#worker.removeAllListeners();
     await this.#worker.terminate();
   }

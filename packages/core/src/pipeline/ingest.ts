@@ -1,6 +1,6 @@
 /**
  * Takes a whole dump into a backup: as many threads as jobs, each running one task after the other, in the order the engine gave.
- * The first failure aborts the rest; when the crew is disposed of, no process or connection of a task is left.
+ * The first failure aborts the rest; when `ingest` returns or throws, no process or connection of a task is left.
  */
 import type { Dump, PartResult } from '../engine/engine.ts';
 import { cancelled } from '../errors.ts';
@@ -10,16 +10,17 @@ import type { ChunkSpec } from '../repository/chunk-spec.ts';
 import { type Ingestion, IngestThread } from './ingest-thread.ts';
 
 export interface IngestOptions {
+  readonly chunks: ChunkSpec;
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
 }
 
-/** The threads of a backup. They are started before they have work, while the database is still being opened. */
+/** The threads of a backup. They are started before they have work, while the repository and the database are being opened. */
 export class IngestCrew implements AsyncDisposable {
   readonly #threads: readonly IngestThread[];
 
-  constructor(jobs: number, chunks: ChunkSpec) {
-    this.#threads = Array.from({ length: jobs }, () => new IngestThread({ chunks }));
+  constructor(jobs: number) {
+    this.#threads = Array.from({ length: jobs }, () => new IngestThread());
   }
 
   /** @returns the result of every part of every task, in no promised order. May be called once. */
@@ -33,6 +34,7 @@ export class IngestCrew implements AsyncDisposable {
     const failed = new AbortController();
     const ingestion: Ingestion = {
       writer,
+      chunks: options.chunks,
       signal: AbortSignal.any([options.signal, dump.lost, failed.signal]),
       listener: {
         onBytes(entry, count) {
@@ -51,6 +53,7 @@ export class IngestCrew implements AsyncDisposable {
         for (let task = queue.shift(); task !== undefined; task = queue.shift()) await thread.run(task, ingestion);
       } catch (error) {
         failed.abort(error);
+        await thread.settle();
         throw error;
       }
     };

@@ -18,12 +18,8 @@ import { CellarError, type ErrorCode } from '../errors.ts';
 import type { SegmentFrame } from '../repository/backup-writer.ts';
 import type { ChunkSpec } from '../repository/chunk-spec.ts';
 
-export interface WorkerSetup {
-  readonly chunks: ChunkSpec;
-}
-
 export type ToWorker =
-  | { readonly type: 'task'; readonly task: DumpTask }
+  | { readonly type: 'task'; readonly task: DumpTask; readonly chunks: ChunkSpec }
   | { readonly type: 'verdict'; readonly known: Uint8Array }
   | { readonly type: 'abort'; readonly reason: PlainError };
 
