@@ -1,4 +1,4 @@
-/** Writes a stream of bytes to a file, which appears whole or not at all, or to stdout. */
+/** Writes a stream of bytes, whose arrays are ours to keep, to a file, which appears whole or not at all, or to stdout. */
 import { createWriteStream, type Stats } from 'node:fs';
 import { access, realpath, rename, rm, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
@@ -22,7 +22,7 @@ export async function writeFileWhole(
       await writeBeside(found === undefined ? path : await realpath(path), source, signal);
     } else {
       // A device or a pipe, such as /dev/null, is written into: put in its place, a file would take it from everybody else.
-      await pipeline(copied(source), createWriteStream(path), { signal });
+      await pipeline(source, createWriteStream(path), { signal });
     }
   } catch (error) {
     throw inWords(error, path);
@@ -34,7 +34,7 @@ async function writeBeside(path: string, source: AsyncIterable<Uint8Array>, sign
   // What a killed run left goes; what somebody else puts there in the meantime is not followed.
   await rm(partial, { force: true });
   try {
-    await pipeline(copied(source), createWriteStream(partial, { flags: 'wx', mode: 0o600, flush: true }), { signal });
+    await pipeline(source, createWriteStream(partial, { flags: 'wx', mode: 0o600, flush: true }), { signal });
     await rename(partial, path);
   } catch (error) {
     await rm(partial, { force: true });
@@ -58,7 +58,7 @@ export async function writeStdout(
   signal: AbortSignal,
 ): Promise<void> {
   try {
-    await pipeline(copied(source), stdout, { signal, end: false });
+    await pipeline(source, stdout, { signal, end: false });
     // The pipeline ends when stdout has been given everything; what counts is when the reader has taken it.
     await new Promise<void>((resolve, reject) => {
       stdout.write('', (error) => (error ? reject(error) : resolve()));
@@ -76,11 +76,6 @@ export async function fileExists(path: string): Promise<boolean> {
     if (isSystemError(error) && error.code === 'ENOENT') return false;
     throw inWords(error, path);
   }
-}
-
-/** A stream holds on to what it is given, and the source may use the array again. */
-async function* copied(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  for await (const part of source) yield Buffer.from(part);
 }
 
 function inWords(error: unknown, path: string): unknown {
