@@ -126,9 +126,10 @@ describe('a dump that is disturbed', () => {
     const signal = AbortSignal.timeout(50_000);
     await using dump = await openDump(database.url, dumpOptions(), signal, ONE_PIECE);
     const [coordinator] = await backends(database, "state = 'idle in transaction'");
-    const collected = collect(dump, signal);
+    // Awaited from the start: it may fail before the answer to the next statement is here.
+    const refused = expect(collect(dump, signal)).rejects.toBeInstanceOf(CellarError);
     await database.cluster.query(`SELECT pg_terminate_backend(${coordinator})`);
-    await expect(collected).rejects.toBeInstanceOf(CellarError);
+    await refused;
     await waitUntil(() => dump.lost.aborted);
     expect(dump.lost.reason).toMatchObject({ code: 'database-failed' });
     await expect(dump.finish([], signal)).rejects.toMatchObject({ code: 'database-failed' });
