@@ -167,15 +167,7 @@ async function runByPsql(target: Target, sql: Buffer, options: DefinitionOptions
   await using psql = await startTool(
     {
       tool: await findTool('psql', options.serverMajor, signal),
-      args: [
-        '--no-psqlrc',
-        '--quiet',
-        '--no-password',
-        '--set=ON_ERROR_STOP=1',
-        '--output=/dev/null',
-        `--dbname=${conninfo(target.database)}`,
-        '--file=-',
-      ],
+      args: psqlScriptArguments(target.database),
       env: sessionEnvironment(target, options),
       input: true,
       stallTimeoutMs: 0,
@@ -250,6 +242,19 @@ function ownershipArgs(options: Pick<DefinitionOptions, 'owners' | 'privileges'>
 /** A database's name as a connection string: alone, a name with `=` or `://` in it would be taken for one. */
 export function conninfo(database: string): string {
   return `dbname='${database.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+}
+
+/** A script from stdin, run to its first error, with nothing of the user's own settings. */
+export function psqlScriptArguments(database: string): readonly string[] {
+  return [
+    '--no-psqlrc',
+    '--quiet',
+    '--no-password',
+    '--set=ON_ERROR_STOP=1',
+    '--output=/dev/null',
+    `--dbname=${conninfo(database)}`,
+    '--file=-',
+  ];
 }
 
 /**

@@ -7,7 +7,7 @@ import { CellarError } from '../../errors.ts';
 import type { OnProgress } from '../../progress.ts';
 import type { BackupContents, Entry, RestoredTable, RestoreOptions, RestoreReport, ScriptLocator } from '../engine.ts';
 import { type Connection, connect, toolEnvironment } from './connection.ts';
-import { conninfo } from './definitions.ts';
+import { psqlScriptArguments } from './definitions.ts';
 import { emptyDatabaseScript, refuseSubscriptions } from './empty-database.ts';
 import { analyze } from './fill-database.ts';
 import { restoreGlobals } from './globals-in.ts';
@@ -123,15 +123,7 @@ async function runScript(
   await using tool = await startTool(
     {
       tool: psql,
-      args: [
-        '--no-psqlrc',
-        '--quiet',
-        '--no-password',
-        '--set=ON_ERROR_STOP=1',
-        '--output=/dev/null',
-        `--dbname=${conninfo(target.database)}`,
-        '--file=-',
-      ],
+      args: psqlScriptArguments(target.database),
       env: {
         ...toolEnvironment(target),
         PGOPTIONS:
